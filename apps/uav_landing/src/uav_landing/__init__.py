@@ -1,0 +1,1 @@
+"""Landing-safety segmentation of aerial photos."""

@@ -1,0 +1,1 @@
+"""Shared library for training and judging vision models on imbalanced data."""

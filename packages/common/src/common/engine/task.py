@@ -68,6 +68,8 @@ class Task(ABC):
 
     model: nn.Module
     headline: Headline
+    console_metrics: tuple[str, ...] = ()
+    """Metrics of the console's `valid` line besides the headline and the loss."""
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, LossTerm]:

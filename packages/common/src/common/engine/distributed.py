@@ -1,0 +1,122 @@
+"""The few collective operations training needs; all of them do nothing in a single process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    def sum_(self, tensors: Iterable[Tensor]) -> None:
+        """Sum each tensor over the processes, in place."""
+        if self.size > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor)
+
+    def largest(self, value: int) -> int:
+        """Return the largest of the processes' values."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, device=self.device)
+        dist.all_reduce(shared, op=dist.ReduceOp.MAX)
+        return int(shared)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every process's value, in rank order."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def share_module(self, module: nn.Module) -> None:
+        """Give every process rank 0's parameters and buffers."""
+        if self.size > 1:
+            for tensor in module.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
+    def share_buffers(self, module: nn.Module) -> None:
+        """Give every process rank 0's buffers."""
+        if self.size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum gradients over the processes; a parameter without one counts as zero."""
+        if self.size == 1:
+            return
+        held = list(parameters)
+        for parameter in held:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        flat = torch.cat([parameter.grad.reshape(-1) for parameter in held if parameter.grad is not None])
+        dist.all_reduce(flat)
+        offset = 0
+        for parameter in held:
+            assert parameter.grad is not None
+            size = parameter.numel()
+            parameter.grad.copy_(flat[offset : offset + size].view_as(parameter))
+            offset += size
+
+    def barrier(self) -> None:
+        """Wait for every process."""
+        if self.size > 1:
+            dist.barrier()
+
+
+def join_world(device: str = "auto", *, timeout_minutes: float = 10.0) -> World:
+    """Join the processes `torchrun` started, or stand alone.
+
+    Raises ValueError for a named CUDA device that is absent.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    chosen = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if size > 1 and not dist.is_initialized():
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))
+    return World(rank, size, chosen)
+
+
+def leave_world() -> None:
+    """Leave the group joined by `join_world`."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def pick_device(name: str, local_rank: int = 0) -> torch.device:
+    """Return the device called `name` (auto, cpu, cuda, cuda:N).
+
+    Raises ValueError when a CUDA device is named that is not there.
+    """
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        return torch.device("cuda", local_rank % count) if count else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ValueError(f"device {name!r} is not there: {count} CUDA devices found; use auto or cpu")
+    if device.type not in {"cpu", "cuda"}:
+        raise ValueError(f"device {name!r}: expected auto, cpu, cuda or cuda:N")
+    return torch.device("cuda", local_rank % count) if name == "cuda" else device

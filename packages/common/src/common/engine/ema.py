@@ -1,0 +1,52 @@
+"""Exponential moving average of a model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class Ema:
+    """Averaged copy of the parameters; buffers are copied as they are.
+
+    The decay warms up as min(decay, (1 + t) / (10 + t)) over t applied updates, so that early averages
+    follow the weights.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.shadow = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the model's weights; call after an applied optimiser step only."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        parameters = dict(model.named_parameters())
+        names = [name for name in self.shadow if name in parameters]
+        average = [self.shadow[name] for name in names]
+        current = [parameters[name].detach() for name in names]
+        torch._foreach_lerp_(average, current, 1 - decay)
+        for name, value in model.state_dict().items():
+            if name not in parameters:
+                self.shadow[name].copy_(value)
+
+    @contextmanager
+    def applied_to(self, model: nn.Module) -> Iterator[None]:
+        """Let the model hold the averaged weights inside the block, and its own again afterwards."""
+        own = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        model.load_state_dict(self.shadow)
+        try:
+            yield
+        finally:
+            model.load_state_dict(own)
+
+    def load(self, shadow: dict[str, Tensor], updates: int) -> None:
+        """Restore a saved average."""
+        for name, value in shadow.items():
+            self.shadow[name].copy_(value)
+        self.updates = updates

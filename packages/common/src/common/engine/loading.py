@@ -1,0 +1,91 @@
+"""Loaders whose batches depend on the sampler alone, and that can start in mid-epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sized
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from common.engine.randomness import SampleKey
+
+
+class TrainSampler(Sized, Protocol):
+    """What the engine asks of a training sampler: the same stream for the same epoch, from any position."""
+
+    def __iter__(self) -> Iterator[SampleKey]: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; `__iter__` then yields its stream from the start."""
+
+    def start(self, position: int) -> None:
+        """Skip to a global position of the epoch for the next iteration."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Batches:
+    """Consecutive samples of `sampler` in lists of `batch_size`; a trailing list under `smallest` is dropped."""
+
+    def __init__(self, sampler: Any, batch_size: int, smallest: int = 1) -> None:
+        if batch_size < smallest:
+            raise ValueError(f"batch_size {batch_size} is smaller than the smallest batch {smallest}")
+        self.sampler, self.batch_size, self.smallest = sampler, batch_size, smallest
+
+    @property
+    def dropped(self) -> int:
+        """Samples of an epoch that are not used."""
+        rest = len(self.sampler) % self.batch_size
+        return rest if rest < self.smallest else 0
+
+    def __len__(self) -> int:
+        return (len(self.sampler) - self.dropped + self.batch_size - 1) // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        held: list[Any] = []
+        for key in self.sampler:
+            held.append(key)
+            if len(held) == self.batch_size:
+                yield held
+                held = []
+        if len(held) >= self.smallest and held:
+            yield held
+
+
+@dataclass(frozen=True)
+class Loaders:
+    """What `fit` reads: training batches with their sampler, and validation batches."""
+
+    train: DataLoader[Any]
+    sampler: TrainSampler
+    batches: Batches
+    valid: DataLoader[Any]
+
+
+def make_loader(
+    dataset: Dataset[Any],
+    batches: Batches,
+    *,
+    workers: int = 0,
+    collate: Callable[[list[Any]], Any] | None = None,
+    pin_memory: bool = False,
+    prefetch_factor: int = 2,
+) -> DataLoader[Any]:
+    """Return a loader over `batches`; its order and content do not depend on `workers`.
+
+    A private generator serves the loader, so that creating an iterator leaves torch's global one alone.
+    """
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,  # type: ignore[arg-type]
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin_memory and torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        prefetch_factor=prefetch_factor if workers > 0 else None,
+        generator=torch.Generator(),
+    )

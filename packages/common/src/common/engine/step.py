@@ -1,0 +1,152 @@
+"""Model, optimiser and averaged weights, and how one optimiser step moves them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+
+from common.engine.distributed import World
+from common.engine.ema import Ema
+from common.engine.precision import MixedPrecision
+from common.engine.recovery import Rewind, is_out_of_memory, smaller_micro_batch
+from common.engine.settings import FitConfig
+from common.engine.state import build_optimizer, load_optimizer_state, optimizer_state
+from common.engine.task import Batch, Task, batch_size
+from common.engine.window import TermSums, accumulate, window_normalizers
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on; the message says why."""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """Outcome of one attempted step. `bad_terms` names what was not finite; nothing moved then."""
+
+    sums: TermSums
+    grad_norm: float
+    applied: bool
+    bad_terms: tuple[str, ...] = ()
+
+
+class Optimization:
+    """What training changes. `take` is the only place where gradients and weights meet."""
+
+    def __init__(self, task: Task, config: FitConfig, world: World) -> None:
+        self.task, self.config, self.world = task, config, world
+        self.model = task.model.to(world.device)
+        world.share_module(self.model)
+        self.optimizer = build_optimizer(self.model, config.optimizer)
+        self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.precision = MixedPrecision(config.precision, world.device)
+        self.ema = Ema(self.model, config.ema_decay) if config.ema_decay else None
+        self.micro_batch: int | None = None
+        """Micro-batch size in force after an out-of-memory recovery."""
+
+    def take(
+        self, window: list[Batch], lr_factor: float, on_shrink: Callable[[int, int], None]
+    ) -> StepResult:
+        """Step on the gradient of `window`; out of memory replays the same samples in smaller pieces.
+
+        `on_shrink(old, new)` hears of each smaller micro-batch. Raises TrainingError at the smallest one.
+        """
+        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = base * lr_factor
+        norms = window_normalizers(self.task, window, self.world)
+        rewind = Rewind(self.model, self.world.device)
+        sums = self._accumulate(window, norms, rewind, on_shrink)
+        self.world.sum_gradients(self.parameters)
+        self.precision.unscale(self.optimizer)
+        result = self._apply(sums, rewind)
+        self.optimizer.zero_grad(set_to_none=True)
+        return result
+
+    def _accumulate(
+        self,
+        window: list[Batch],
+        norms: dict[str, Tensor],
+        rewind: Rewind,
+        on_shrink: Callable[[int, int], None],
+    ) -> TermSums:
+        while True:
+            sums = self._try(window, norms)
+            failed = self.world.largest(int(sums is None))
+            if sums is not None and not failed:
+                return sums
+            self.optimizer.zero_grad(set_to_none=True)
+            rewind.everything()
+            self._shrink(max(batch_size(batch) for batch in window), on_shrink)
+
+    def _try(self, window: list[Batch], norms: dict[str, Tensor]) -> TermSums | None:
+        try:
+            return accumulate(self.task, self._micro_batches(window), norms, self.precision)
+        except (RuntimeError, MemoryError) as error:
+            if not (self.config.oom_recovery and is_out_of_memory(error)):
+                raise
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.world.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return None
+
+    def _micro_batches(self, window: list[Batch]) -> list[Batch]:
+        limit = self.micro_batch
+        if limit is None:
+            return window
+        return [
+            part for batch in window for part in self.task.split(batch, math.ceil(batch_size(batch) / limit))
+        ]
+
+    def _shrink(self, size: int, on_shrink: Callable[[int, int], None]) -> None:
+        current = min(size, self.micro_batch or size)
+        smaller = smaller_micro_batch(current, self.config.oom_reduction_factor, self.config.min_batch_size)
+        if smaller is None:
+            raise TrainingError(f"out of memory at the smallest micro-batch, {current} of {size} samples")
+        self.micro_batch = smaller
+        on_shrink(current, smaller)
+
+    def _apply(self, sums: TermSums, rewind: Rewind) -> StepResult:
+        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        totals = torch.stack([norm.double(), *sums.totals.values()]).tolist()
+        bad = tuple(
+            name
+            for name, total in zip(["gradient", *sums.totals], totals, strict=True)
+            if not math.isfinite(total)
+        )
+        if bad and self.precision.precision != "fp16":
+            rewind.buffers()
+            return StepResult(sums, totals[0], applied=False, bad_terms=bad)
+        if self.config.clip_norm:
+            clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
+        applied = self.precision.step(self.optimizer)
+        self.world.share_buffers(self.model)
+        if applied and self.ema is not None:
+            self.ema.update(self.model)
+        return StepResult(sums, totals[0], applied)
+
+    def rates(self) -> dict[str, float]:
+        """Return each group's learning rate as used in the last step."""
+        return {f"lr/{group['name']}": float(group["lr"]) for group in self.optimizer.param_groups}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return optimiser, scaler and averaging state; weights are stored apart."""
+        return {
+            "optimizer": optimizer_state(self.optimizer),
+            "scaler": self.precision.state_dict(),
+            "ema_updates": 0 if self.ema is None else self.ema.updates,
+            "micro_batch": self.micro_batch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], ema: dict[str, Tensor] | None) -> None:
+        """Restore what `state_dict` returned, and the averaged weights."""
+        load_optimizer_state(self.optimizer, state["optimizer"])
+        self.precision.load_state_dict(state["scaler"])
+        self.micro_batch = state["micro_batch"]
+        if self.ema is not None and ema is not None:
+            self.ema.load(ema, state["ema_updates"])

@@ -327,7 +327,7 @@ class EvaluateConfig:
     tta: bool = False
     """Mean over the eight flips and quarter turns."""
     groups: Path | None = None
-    """YAML file {group: [stems]} for the intervals. Default: the groups known to the data set, else photos."""
+    """YAML file {group: [stems]} for the intervals. Default: the data set's own groups, else photos."""
     bootstrap: int = 2000
     """Resamples of the 95 % intervals."""
     json: Path | None = Path("evaluation.json")

@@ -38,6 +38,10 @@ MAX_ROLLBACKS = 2
 STOPPED_BY_ALARM = 3
 
 
+class ResumeError(ValueError):
+    """A checkpoint does not belong to the run that asks for it; the message lists what differs."""
+
+
 @dataclass(frozen=True)
 class Summary:
     """How a run ended."""
@@ -81,16 +85,17 @@ class Trainer:
         self.model = self.optimization.model
         self.steps_per_epoch = math.ceil(len(loaders.batches) / config.accumulation_steps)
         if self.steps_per_epoch == 0:
-            raise ValueError(
-                f"an epoch of {len(loaders.sampler)} samples holds no batch of {loaders.batches.batch_size}"
+            raise ValueError(f"{len(loaders.sampler)} samples hold no batch of {loaders.batches.batch_size}")
+        self.schedules = [
+            Schedule(
+                config=config.schedule,
+                base_lr=rate,
+                total_steps=config.epochs * self.steps_per_epoch,
+                steps_per_epoch=self.steps_per_epoch,
+                mode=task.headline.mode,
             )
-        self.schedule = Schedule(
-            config.schedule,
-            base_lr=config.optimizer.lr,
-            total_steps=config.epochs * self.steps_per_epoch,
-            steps_per_epoch=self.steps_per_epoch,
-            mode=task.headline.mode,
-        )
+            for rate in self.optimization.base_lrs
+        ]
         self.progress = Progress()
         self.epoch_sums = TermSums.empty()
         self.recent = TermSums.empty()
@@ -136,7 +141,7 @@ class Trainer:
         """Yield the rest of the epoch in windows of micro-batches, moved to the device."""
         loaders, progress = self.loaders, self.progress
         loaders.sampler.set_epoch(progress.epoch)
-        loaders.sampler.start(progress.batch * loaders.batches.batch_size * self.world.size)
+        loaders.sampler.start(self._position())
         window: list[Batch] = []
         waiting = time.monotonic()
         left = len(loaders.batches) - progress.batch
@@ -148,6 +153,10 @@ class Trainer:
                 self.clock.waited += time.monotonic() - waiting
                 yield window
                 window, waiting = [], time.monotonic()
+
+    def _position(self) -> int:
+        """Return how many draws of the epoch all processes have used."""
+        return self.progress.batch * self.loaders.batches.batch_size * self.world.size
 
     def _close_epoch(self) -> None:
         self.progress.epoch += 1
@@ -161,8 +170,9 @@ class Trainer:
 
     def _step(self, window: list[Batch]) -> None:
         progress = self.progress
-        factor = self.schedule.factor(progress.step, progress.epoch, progress.history) * progress.lr_scale
-        result = self.optimization.take(window, factor, self._shrunk)
+        place = (progress.step, progress.epoch, progress.history)
+        factors = [schedule.factor(*place) * progress.lr_scale for schedule in self.schedules]
+        result = self.optimization.take(window, factors, self._shrunk)
         if result.applied:
             progress.skipped = 0
             self.epoch_sums.merge(result.sums)
@@ -175,6 +185,7 @@ class Trainer:
             self._not_finite(result.bad_terms)
 
     def _shrunk(self, old: int, new: int) -> None:
+        self.progress.recoveries += 1
         text = f"micro-batch {old} -> {new}, same samples and effective batch"
         self._event("out_of_memory", text, micro_batch=new)
 
@@ -270,7 +281,7 @@ class Trainer:
             )
         value, progress = metrics[headline.metric], self.progress
         improved = headline.better(value, progress.best, self.config.early_stopping_min_delta)
-        progress.history.append(value)
+        progress.history.append((progress.step, value))
         progress.stale = 0 if improved else progress.stale + 1
         if improved:
             progress.best, progress.best_step = value, progress.step
@@ -346,7 +357,7 @@ class Trainer:
 
     def _checkpoint(self, ranks: list[dict[str, Any]]) -> Checkpoint:
         headline, progress = self.task.headline, self.progress
-        value = progress.history[-1] if progress.history else None
+        value = progress.history[-1][1] if progress.history else None
         return Checkpoint(
             step=progress.step,
             epoch=progress.epoch,
@@ -356,7 +367,7 @@ class Trainer:
             state={
                 "progress": progress.state_dict(),
                 "optimization": self.optimization.state_dict(),
-                "sampler": self.loaders.sampler.state_dict(),
+                "sampler": self.loaders.sampler.state_dict(self._position()),
                 "epoch_seconds": self.epoch_seconds,
                 "ranks": ranks,
             },
@@ -367,7 +378,7 @@ class Trainer:
         )
 
     def restore(self, where: str) -> None:
-        """Continue from a checkpoint; raises ValueError listing settings or metadata that differ."""
+        """Continue from a checkpoint; raises ResumeError listing settings or metadata that differ."""
         checkpoint, messages = load_latest_good(where, self.run.folder)
         for message in messages:
             self.run.console.line("resume", message)
@@ -390,14 +401,15 @@ class Trainer:
         self.run.console.line("resume", f"step {checkpoint.step}, epoch {checkpoint.epoch + 1}")
 
     def _refuse_other_run(self, checkpoint: Checkpoint) -> None:
+        there, here = checkpoint.metadata, self.provenance.metadata
         lines = [
-            f"{name}: {checkpoint.metadata.get(name)!r} in the checkpoint, {self.provenance.metadata.get(name)!r} here"
+            f"{name}: {there.get(name)!r} in the checkpoint, {here.get(name)!r} here"
             for name in self.provenance.fixed_metadata
-            if checkpoint.metadata.get(name) != self.provenance.metadata.get(name)
+            if there.get(name) != here.get(name)
         ]
         lines += changed_settings(checkpoint.config, self.provenance.config, self.provenance.free_settings)
         if lines:
-            raise ValueError("cannot resume, these differ:\n  " + "\n  ".join(lines))
+            raise ResumeError("cannot resume, these differ:\n  " + "\n  ".join(lines))
 
     def _load_weights(self, checkpoint: Checkpoint) -> None:
         load_weights(self.model, checkpoint.model, what=str(checkpoint.path))

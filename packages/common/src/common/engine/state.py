@@ -29,11 +29,13 @@ class Progress:
     best_step: int = 0
     stale: int = 0
     """Validations since the headline last improved."""
-    history: list[float] = field(default_factory=list)
-    """Headline of each validation."""
+    history: list[tuple[int, float]] = field(default_factory=list)
+    """(step, headline) of each validation."""
     skipped: int = 0
     """Steps skipped in a row because a loss or gradient was not finite."""
     rollbacks: int = 0
+    recoveries: int = 0
+    """Out-of-memory recoveries."""
     lr_scale: float = 1.0
 
     def state_dict(self) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from common.engine.state import build_optimizer, load_optimizer_state, optimizer
 from common.engine.task import Batch, Task, batch_size
 from common.engine.window import TermSums, accumulate, window_normalizers
 
+OnShrink = Callable[[int, int], None]
+
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why."""
@@ -50,15 +52,14 @@ class Optimization:
         self.micro_batch: int | None = None
         """Micro-batch size in force after an out-of-memory recovery."""
 
-    def take(
-        self, window: list[Batch], lr_factor: float, on_shrink: Callable[[int, int], None]
-    ) -> StepResult:
-        """Step on the gradient of `window`; out of memory replays the same samples in smaller pieces.
+    def take(self, window: list[Batch], lr_factors: list[float], on_shrink: OnShrink) -> StepResult:
+        """Step on the gradient of `window`, group i at `lr_factors[i]` times its base rate.
 
-        `on_shrink(old, new)` hears of each smaller micro-batch. Raises TrainingError at the smallest one.
+        Out of memory replays the same samples in smaller pieces and tells `on_shrink(old, new)`.
+        Raises TrainingError at the smallest piece.
         """
-        for group, base in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
-            group["lr"] = base * lr_factor
+        for group, base, factor in zip(self.optimizer.param_groups, self.base_lrs, lr_factors, strict=True):
+            group["lr"] = base * factor
         norms = window_normalizers(self.task, window, self.world)
         rewind = Rewind(self.model, self.world.device)
         sums = self._accumulate(window, norms, rewind, on_shrink)
@@ -73,7 +74,7 @@ class Optimization:
         window: list[Batch],
         norms: dict[str, Tensor],
         rewind: Rewind,
-        on_shrink: Callable[[int, int], None],
+        on_shrink: OnShrink,
     ) -> TermSums:
         while True:
             sums = self._try(window, norms)
@@ -103,7 +104,7 @@ class Optimization:
             part for batch in window for part in self.task.split(batch, math.ceil(batch_size(batch) / limit))
         ]
 
-    def _shrink(self, size: int, on_shrink: Callable[[int, int], None]) -> None:
+    def _shrink(self, size: int, on_shrink: OnShrink) -> None:
         current = min(size, self.micro_batch or size)
         smaller = smaller_micro_batch(current, self.config.oom_reduction_factor, self.config.min_batch_size)
         if smaller is None:

@@ -55,6 +55,8 @@ class EpochReport:
     improved: bool
     seconds: float
     lr: Mapping[str, float] = field(default_factory=dict)
+    recoveries: int = 0
+    """Out-of-memory recoveries since the run began."""
 
 
 class Task(ABC):
@@ -106,7 +108,10 @@ class Task(ABC):
         return []
 
     def epoch_events(self, report: EpochReport) -> list[dict[str, Any]]:
-        """Return alarms and other events of this epoch; one with `stop: True` ends the run with exit code 3."""
+        """Return alarms and other events of this epoch; `stop: True` in one ends the run, exit code 3.
+
+        Each holds `kind`, `name` and `text` (the console line).
+        """
         return []
 
     def split(self, batch: Batch, parts: int) -> list[Batch]:

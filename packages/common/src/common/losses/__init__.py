@@ -1,1 +1,82 @@
+"""Losses for imbalanced data. Importing the package, or its configurations, does not import torch.
 
+Modules, functions and the factory can be imported from here. Only the function `cross_entropy`, which shares
+its name with its file, comes from there: `from common.losses.cross_entropy import cross_entropy`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from common.losses.config import LOSSES, LossConfig, build_loss, loss_config
+
+if TYPE_CHECKING:
+    from common.losses._reduction import Loss
+    from common.losses.cross_entropy import BinaryCrossEntropyLoss, CrossEntropyLoss, binary_cross_entropy
+    from common.losses.focal import (
+        BalancedFocalLoss,
+        FocalLoss,
+        SigmoidFocalLoss,
+        balanced_focal_loss,
+        focal_loss,
+        sigmoid_focal_loss,
+    )
+    from common.losses.lovasz import (
+        LovaszHingeLoss,
+        LovaszSoftmaxLoss,
+        lovasz_hinge_loss,
+        lovasz_softmax_loss,
+    )
+    from common.losses.overlap import (
+        DiceLoss,
+        JaccardLoss,
+        TverskyLoss,
+        dice_loss,
+        focal_tversky_loss,
+        jaccard_loss,
+        tversky_loss,
+    )
+    from common.losses.prior_adjusted import LogitAdjustedLoss, adjust_logits, logit_adjusted_cross_entropy
+
+__all__ = [
+    "LOSSES",
+    "BalancedFocalLoss",
+    "BinaryCrossEntropyLoss",
+    "CrossEntropyLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "JaccardLoss",
+    "LogitAdjustedLoss",
+    "Loss",
+    "LossConfig",
+    "LovaszHingeLoss",
+    "LovaszSoftmaxLoss",
+    "SigmoidFocalLoss",
+    "TverskyLoss",
+    "adjust_logits",
+    "balanced_focal_loss",
+    "binary_cross_entropy",
+    "build_loss",
+    "dice_loss",
+    "focal_loss",
+    "focal_tversky_loss",
+    "jaccard_loss",
+    "logit_adjusted_cross_entropy",
+    "loss_config",
+    "lovasz_hinge_loss",
+    "lovasz_softmax_loss",
+    "sigmoid_focal_loss",
+    "tversky_loss",
+]
+
+FAMILIES = ("_reduction", "cross_entropy", "focal", "prior_adjusted", "overlap", "lovasz")
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for family in FAMILIES:
+            module = import_module(f"{__name__}.{family}")
+            if hasattr(module, name):
+                return getattr(module, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

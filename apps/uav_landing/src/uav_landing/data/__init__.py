@@ -1,0 +1,1 @@
+"""Photos and their labels: readers, splits, the pixel store and the datasets."""

@@ -1,0 +1,158 @@
+"""Orders of samples: keyed by seed and epoch, sharded over ranks, resumable at any draw.
+
+A sampler owns an endless stream of indices per epoch; its first `length` positions are the epoch. Rank r of
+W takes positions s + r, s + r + W, ... from the global start s (0 unless resumed), so the ranks together
+read the stream of a single process, whatever W was before. When W does not divide the epoch, the stream is
+read up to W - 1 positions further, so that every rank gets the same number of draws. Those extra draws are
+the stream's own continuation with their own `draw` numbers: a repeated sample gets another augmentation,
+never the first ones over again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.engine.randomness import SampleKey, generator_for, stream_key
+from common.statistics import ClassStatistics, Shares
+
+CHUNK = 65_536
+
+
+class KeyedSampler(ABC):
+    """What all samplers share. A subclass gives the stream in blocks and says what the blocks depend on.
+
+    `epoch` and `position` (global, over all ranks) are where the next iteration begins. ValueError on an
+    empty epoch or a rank outside the world.
+    """
+
+    kind: ClassVar[str]
+    extends: ClassVar[bool] = True
+
+    def __init__(self, length: int, *, block: int, seed: int, rank: int, world: int) -> None:
+        if length < 1:
+            raise ValueError(f"{type(self).__name__}: an epoch of {length} draws is empty")
+        if not 0 <= rank < world:
+            raise ValueError(f"{type(self).__name__}: rank {rank} is not in 0..{world - 1}")
+        self.length, self.seed, self.rank, self.world = length, seed, rank, world
+        self.epoch = self.position = 0
+        self._block_length = block
+
+    @abstractmethod
+    def presented(self, statistics: ClassStatistics) -> Shares:
+        """Return the label shares [K] an epoch is expected to present, in the statistics' unit."""
+
+    @abstractmethod
+    def _block(self, epoch: int, number: int) -> NDArray[np.int64]:
+        """Return the indices at stream positions number x block ... (number + 1) x block - 1."""
+
+    def _identity(self) -> tuple[int | str, ...]:
+        """Return what the stream depends on beside kind, length and seed, for the fingerprint."""
+        return ()
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the stream: equal fingerprints and seeds give equal epochs."""
+        return f"{stream_key('fingerprint', self.kind, self.length, *self._identity()):032x}"
+
+    def __len__(self) -> int:
+        """Number of draws of this rank in a whole epoch, wherever it is started."""
+        return len(range(self.rank, self._end(0), self.world))
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        return self._stream(self.epoch, self.position)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin epoch `epoch` at its first draw; the same epoch always gives the same stream."""
+        self.epoch, self.position = epoch, 0
+
+    def start(self, position: int) -> None:
+        """Begin the next iterations after `position` draws, counted over all ranks."""
+        if position < 0:
+            raise ValueError(f"{type(self).__name__}: position {position} is negative")
+        self.position = position
+
+    def state_dict(self, position: int | None = None) -> dict[str, Any]:
+        """Return the place in the epoch as plain types.
+
+        `position` is the number of draws used so far by all ranks; loaders read ahead, so only the caller
+        knows. None: where the current iteration was started.
+        """
+        return {
+            "kind": self.kind,
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "position": self.position if position is None else position,
+            "fingerprint": self.fingerprint,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to a saved place, at any world size; ValueError when it belongs to another stream."""
+        for name in ("kind", "seed", "fingerprint"):
+            if state[name] != getattr(self, name):
+                raise ValueError(
+                    f"sampler {name} is {getattr(self, name)}, the saved one {state[name]}: "
+                    "its position means nothing here"
+                )
+        self.set_epoch(state["epoch"])
+        self.start(state["position"])
+
+    def _end(self, start: int) -> int:
+        left = max(0, self.length - start)
+        return start + (-(-left // self.world) * self.world if self.extends else left)
+
+    def _stream(self, epoch: int, start: int) -> Iterator[SampleKey]:
+        position, end, held = start + self.rank, self._end(start), -1
+        block = np.zeros(0, dtype=np.int64)
+        while position < end:
+            number, offset = divmod(position, self._block_length)
+            if number != held:
+                block, held = self._block(epoch, number), number
+            stop = min(offset + CHUNK * self.world, self._block_length, offset + end - position)
+            for index in block[offset : stop : self.world].tolist():
+                yield SampleKey(index, epoch, position)
+                position += self.world
+
+
+class ShuffleSampler(KeyedSampler):
+    """Every sample once per epoch, in an order keyed by (seed, epoch).
+
+    Further positions (see the module) read the next permutation of the same epoch.
+    """
+
+    kind = "shuffle"
+
+    def __init__(self, num_samples: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+        super().__init__(num_samples, block=num_samples, seed=seed, rank=rank, world=world)
+
+    def presented(self, statistics: ClassStatistics) -> Shares:
+        """Return the natural shares: nothing is repeated or left out."""
+        return statistics.prior
+
+    def _block(self, epoch: int, number: int) -> NDArray[np.int64]:
+        return generator_for(self.seed, "order", epoch, number).permutation(self.length)
+
+
+class ShardedEvalSampler(KeyedSampler):
+    """Every sample exactly once over all ranks, in order; ranks may differ by one sample."""
+
+    kind = "sharded_eval"
+    extends = False
+
+    def __init__(self, num_samples: int, *, rank: int = 0, world: int = 1) -> None:
+        super().__init__(num_samples, block=CHUNK, seed=0, rank=rank, world=world)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go back to the first sample; keys carry epoch 0 always, so that evaluations can be compared."""
+        self.position = 0
+
+    def presented(self, statistics: ClassStatistics) -> Shares:
+        """Return the natural shares."""
+        return statistics.prior
+
+    def _block(self, epoch: int, number: int) -> NDArray[np.int64]:
+        return np.arange(number * CHUNK, (number + 1) * CHUNK)

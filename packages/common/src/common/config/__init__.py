@@ -1,0 +1,29 @@
+"""Frozen dataclasses become command lines and YAML files; needs neither torch nor numpy."""
+
+from common.config.commands import Verb, run_main, run_verbs
+from common.config.errors import UserError
+from common.config.findings import Finding, check, has_no_effect
+from common.config.parsing import Parsed, Presets, cli, from_yaml, parse
+from common.config.schema import REQUIRED, Flag, flags
+from common.config.vocabulary import Aliases
+from common.config.yaml_file import to_yaml
+
+__all__ = [
+    "REQUIRED",
+    "Aliases",
+    "Finding",
+    "Flag",
+    "Parsed",
+    "Presets",
+    "UserError",
+    "Verb",
+    "check",
+    "cli",
+    "flags",
+    "from_yaml",
+    "has_no_effect",
+    "parse",
+    "run_main",
+    "run_verbs",
+    "to_yaml",
+]

@@ -1,0 +1,56 @@
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from common.reporting import IndexEntry, write_index
+
+
+class Links(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for name, value in attrs if name in ("href", "src")]
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def report_in(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "report.html").write_text("x")
+    return folder / "report.html"
+
+
+def test_links_are_relative_and_lead_to_the_reports(tmp_path: Path) -> None:
+    reports = [report_in(tmp_path / "runs" / name) for name in ("a b#1", "c%20")]
+    entries = [
+        IndexEntry(f"<app {i}>", [("miou", 0.5), ("loss", None)], path) for i, path in enumerate(reports)
+    ]
+    page = write_index(tmp_path / "demo" / "index.html", entries, "Demo & more")
+    links = Links(page.read_text())
+    assert [(page.parent / unquote(link)).resolve() for link in links.found] == reports
+    assert all(link.startswith("../runs/") for link in links.found)
+    assert "#" not in links.found[0]
+    for expected in ("Demo & more", "<app 0>", "miou", "0.500", "n/a", "2 reports. Each opens on one page."):
+        assert expected in links.text
+
+
+def test_an_entry_without_numbers_is_a_link(tmp_path: Path) -> None:
+    page = write_index(tmp_path / "index.html", [IndexEntry("a", [], report_in(tmp_path / "a"))], "one")
+    assert Links(page.read_text()).found == ["a/report.html"]
+
+
+def test_a_missing_report_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="the report of 'gone' does not exist"):
+        write_index(tmp_path / "index.html", [IndexEntry("gone", [], tmp_path / "no.html")], "t")
+
+
+def test_an_index_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="at least one report"):
+        write_index(tmp_path / "index.html", [], "t")

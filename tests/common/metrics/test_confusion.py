@@ -1,3 +1,4 @@
+import copy
 import pickle
 import time
 
@@ -107,6 +108,15 @@ def test_any_split_merge_and_reload_give_the_same_counts() -> None:
     assert not torch.equal(first.compute(), whole.compute())
     reloaded.reset()
     assert reloaded.compute().sum() == 0
+
+
+def test_a_deep_copy_counts_on_its_own() -> None:
+    metric = ConfusionMatrix(2)
+    metric.update(torch.tensor([0]), torch.tensor([0]))
+    other = copy.deepcopy(metric)
+    other.update(torch.tensor([1]), torch.tensor([1]))
+    assert metric.compute().tolist() == [[1, 0], [0, 0]]
+    assert other.compute().tolist() == [[1, 0], [0, 1]]
 
 
 def test_summing_the_states_in_place_is_what_ranks_do() -> None:

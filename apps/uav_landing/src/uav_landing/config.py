@@ -318,7 +318,9 @@ class EvaluateConfig:
     split_seed: int = 42
     """Seed of the random split."""
     split: Literal["train", "val", "test", "all"] = "val"
-    """Photos to judge."""
+    """Photos to judge; all: every photo of the data set."""
+    foreign: bool = False
+    """Accept photos whose label table or mapping is not the one of training."""
     store: StoreConfig = field(default_factory=StoreConfig)
     tile_overlap: float = 0.5
     """Overlap of neighbouring tiles, 0..0.9."""
@@ -329,7 +331,7 @@ class EvaluateConfig:
     groups: Path | None = None
     """YAML file {group: [stems]} for the intervals. Default: the data set's own groups, else photos."""
     bootstrap: int = 2000
-    """Resamples of the 95 % intervals."""
+    """Resamples of the 95 % intervals; 0 = no intervals."""
     json: Path | None = Path("evaluation.json")
     """Result file; relative names are inside the run folder."""
     html: Path | None = Path("evaluation.html")
@@ -349,7 +351,11 @@ class PredictConfig:
     output: Path = Path("predictions")
     """Folder for the results."""
     format: tuple[Literal["ids", "color", "overlay", "probs"], ...] = ("ids", "overlay")
-    """What to write for each photo."""
+    """What to write for each photo, besides its JSON file."""
+    scale: float | Literal["auto"] = "auto"
+    """Scale at which photos are shown to the network; auto: that of the training store."""
+    every: int = 1
+    """Take every N-th frame of a video."""
     tile_overlap: float = 0.5
     """Overlap of neighbouring tiles, 0..0.9."""
     tile_batch: int = 4

@@ -69,7 +69,8 @@ def _record(
     headline = {"metric": monitor, "mode": mode, "meaning": NOTES[monitor]}
     colors = [hex_colors()[index] for index in data.class_ids]
     run.events.write("header", 0, 0, {"lines": lines, "headline": headline})
-    run.events.write("statistics", 0, 0, {"statistics": statistics.to_dict(), "colors": colors})
+    counted = {"statistics": statistics.to_dict(), "colors": colors, "ids": list(data.class_ids)}
+    run.events.write("statistics", 0, 0, counted)
     run.events.write("balance", 0, 0, {"budget": balance.budget.to_dict(), "lines": block})
 
 

@@ -192,7 +192,7 @@ def fine_rows(
 def _found_share(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return found / (found + missed) of [..., 2, 2] by row; NaN where there is nothing to find."""
     whole = counts.sum(-1).astype(float)
-    return np.divide(counts[..., 0], whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return np.asarray(np.divide(counts[..., 0], whole, out=np.full(whole.shape, np.nan), where=whole > 0))
 
 
 def _stacked(metrics: dict[str, NDArray[Any]], names: Sequence[str]) -> NDArray[np.float64]:
@@ -236,7 +236,8 @@ def write_judgement(
     shown = list(judged.class_ids)
     matrix = judged.total[np.ix_(shown, shown)]
     names = [LANDING_NAMES[index] for index in shown]
-    events.write("confusion", step, epoch, {"split": split, "names": names, "matrix": matrix.tolist()})
+    confusion = {"split": split, "names": names, "ids": present, "matrix": matrix.tolist()}
+    events.write("confusion", step, epoch, confusion)
 
 
 def write_worst(

@@ -21,6 +21,9 @@ from uav_landing.void_check import VoidPieces, void_pieces
 
 Progress = Callable[[int, int], None]
 
+PIXELS_PER_PROCESS = 100_000_000
+"""Starting a process takes about as long as counting this many pixels."""
+
 
 @dataclass(frozen=True, eq=False)
 class MaskCount:
@@ -49,14 +52,15 @@ def count_mask(pair: PhotoPair, table: LabelTable, tolerance: int) -> MaskCount:
 def count_masks(
     photos: PhotoSet, ids: Sequence[str], workers: int, progress: Progress | None = None
 ) -> list[MaskCount]:
-    """Count the masks of `ids` in order, in `workers` processes (0: in this one); the result is the same.
+    """Count the masks of `ids` in order, in up to `workers` processes; the result does not depend on them.
 
-    The first mask that cannot be counted raises its UserError and cancels the rest.
+    Few or small masks are counted in this process, sooner than others would have started. The first mask that
+    cannot be counted raises its UserError and cancels the rest.
     """
     pairs = [photos.by_id[name] for name in ids]
     count = functools.partial(count_mask, table=photos.table, tolerance=photos.color_tolerance)
     counted = []
-    for item in _mapped(count, pairs, min(workers, len(pairs))):
+    for item in _mapped(count, pairs, workers):
         counted.append(item)
         if progress is not None:
             progress(len(counted), len(pairs))
@@ -66,12 +70,14 @@ def count_masks(
 def _mapped(
     count: Callable[[PhotoPair], MaskCount], pairs: Sequence[PhotoPair], workers: int
 ) -> Iterator[MaskCount]:
-    if workers == 0:
+    height, width = photo_shape(pairs[0].image)
+    processes = min(workers, len(pairs), len(pairs) * height * width // PIXELS_PER_PROCESS)
+    if processes < 2:
         yield from map(count, pairs)
         return
     # spawned, not forked: a fork of a process with threads can hang
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker)
     try:
         yield from pool.map(count, pairs)
     finally:

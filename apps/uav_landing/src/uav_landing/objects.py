@@ -27,7 +27,8 @@ def count_objects(
         if not pixels:
             continue
         hits = np.count_nonzero(danger & mask)
-        counts[place] = [[hits, pixels - hits], _objects(mask, danger)]
+        counts[place, 0] = hits, pixels - hits
+        counts[place, 1] = _objects(mask, danger)
     return counts
 
 

@@ -154,8 +154,8 @@ def cut(store: Store, photo: str, window: Window, size: tuple[int, int]) -> tupl
     """
     rows = slice(window.top, window.top + window.height)
     columns = slice(window.left, window.left + window.width)
-    image = np.ascontiguousarray(store.image(photo)[rows, columns])
-    labels = np.ascontiguousarray(store.labels(photo)[rows, columns])
+    image = store.image(photo)[rows, columns]
+    labels = store.labels(photo)[rows, columns]
     below, beside = window.height - labels.shape[0], window.width - labels.shape[1]
     if below or beside:
         image = np.asarray(cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REFLECT_101))
@@ -165,7 +165,7 @@ def cut(store: Store, photo: str, window: Window, size: tuple[int, int]) -> tupl
         blend = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         image = np.asarray(cv2.resize(image, size[::-1], interpolation=blend))
         labels = np.asarray(cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST))
-    return image, labels
+    return np.ascontiguousarray(image), np.ascontiguousarray(labels)
 
 
 def normalise(image: Pixels) -> Tensor:

@@ -85,9 +85,9 @@ def _sums(
         if target.shape != probabilities.shape:
             raise ValueError(f"target is {list(target.shape)} but logits are {list(probabilities.shape)}")
         keep = multi_label_valid(target, ignore_index, valid)
-        inside = torch.where(keep.unsqueeze(1), probabilities, 0).flatten(2)
-        true = torch.where(keep.unsqueeze(1), target.to(inside.dtype), 0).flatten(2)
-        return _Sums((inside * true).sum(2), inside.sum(2), true.sum(2)), keep
+        inside = torch.where(keep.unsqueeze(1), probabilities, 0)
+        true = torch.where(keep.unsqueeze(1), target.to(inside.dtype), 0)
+        return _Sums(_space_sum(inside * true), _space_sum(inside), _space_sum(true)), keep
     labels = Labels.of(probabilities, target, ignore_index, valid)
     both, predicted = _HardSums.apply(probabilities, labels)
     return _Sums(both, predicted, _per_label(labels.valid.to(both.dtype), labels)), labels.valid
@@ -106,7 +106,7 @@ class _HardSums(torch.autograd.Function):
         known = labels.index.masked_fill(~labels.valid, 0).unsqueeze(1)
         mask = labels.valid.unsqueeze(1).to(probabilities.dtype)
         both = _per_label(probabilities.gather(1, known).squeeze(1), labels)
-        return both, (probabilities * mask).flatten(2).sum(2)
+        return both, _space_sum(probabilities * mask)
 
     @staticmethod
     def backward(ctx: Any, both: Tensor, predicted: Tensor) -> tuple[Tensor, None]:
@@ -126,10 +126,16 @@ def _per_label(values: Tensor, labels: Labels) -> Tensor:
     Rows of the innermost dimension are summed first: small addends meet small sums, and few threads of a
     device meet at one address.
     """
-    index = labels.index.unsqueeze(1) if labels.index.dim() == 1 else labels.index
+    index = labels.index.view(-1, 1, 1) if labels.index.dim() == 1 else labels.index
+    index = index.unsqueeze(1) if index.dim() == 2 else index
     rows = values.new_zeros(*index.shape[:-1], labels.num_classes + 1)
     sums = rows.scatter_add(-1, index, values.view_as(index))
-    return sums.flatten(1, -2).sum(1)[:, :-1] if sums.dim() > 2 else sums[:, :-1]
+    return sums.flatten(1, -2).sum(1)[:, :-1]
+
+
+def _space_sum(values: Tensor) -> Tensor:
+    """Return the sums of [B, K, *] over everything but the first two dimensions."""
+    return values.sum(tuple(range(2, values.dim()))) if values.dim() > 2 else values
 
 
 def _index(sums: _Sums, alpha: float, beta: float, smooth: float) -> Tensor:

@@ -30,7 +30,6 @@ class ConfusionMatrix:
         self.ignore_index = ignore_index
         self._side = num_classes + 1  # the last row and column hold what lies outside 0..K-1
         self._state = torch.zeros(self._side**2 + 1, dtype=torch.int64)  # the bins, then the ignored
-        self._host: IntArray | None = self._state.numpy()  # the same memory; None on a device
 
     @property
     def matrix(self) -> Tensor:
@@ -49,11 +48,11 @@ class ConfusionMatrix:
         if self._state.device != target.device:
             self.to(target.device)
         ignored = None if self._ignores_a_class else self.ignore_index
-        if self._host is None:
+        if target.device.type != "cpu":
             _count_on_device(self._state, labels, target, self._side, ignored)
-        else:
-            columns = labels.numpy() if labels is not prediction else _clip(labels.numpy(), self.num_classes)
-            _count_on_host(self._host, columns, target.numpy(), self._side, ignored)
+            return
+        columns = labels.numpy() if labels is not prediction else _clip(labels.numpy(), self.num_classes)
+        _count_on_host(self._state.numpy(), columns, target.numpy(), self._side, ignored)
 
     def compute(self) -> Tensor:
         """Return the matrix int64 [K, K]; ValueError if a target or prediction lay outside 0..K-1."""
@@ -91,7 +90,6 @@ class ConfusionMatrix:
     def to(self, device: torch.device | str) -> ConfusionMatrix:
         """Move the counts to `device` and return self."""
         self._state = self._state.to(device)
-        self._host = self._state.numpy() if self._state.device.type == "cpu" else None
         return self
 
     def state_dict(self) -> dict[str, Any]:
@@ -142,7 +140,7 @@ def _count_on_host(
 ) -> None:
     """Add to the bins; NumPy, because its small operations cost a fraction of torch's."""
     narrow = truth.itemsize == 1 and side**2 <= 256
-    dtype = np.uint8 if narrow else np.int64
+    dtype: type[np.integer[Any]] = np.uint8 if narrow else np.int64
     index = _clip(truth, side - 1).astype(dtype, copy=False)
     index *= side
     index += columns.astype(dtype, copy=False)

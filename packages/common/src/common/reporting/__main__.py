@@ -1,4 +1,4 @@
-"""`python -m common.reporting RUN_FOLDER`: write `report.html` again from the files of a run."""
+"""`python -m common.reporting RUN_FOLDER ...`: write `report.html` of each run again, and an index of them."""
 
 from __future__ import annotations
 
@@ -7,24 +7,42 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.reporting.index import IndexEntry, write_index
 from common.reporting.report import write_report
+from common.reporting.run_data import read_run
+
+FEATURED = 4
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report of one run and print its path; return 2 when the folder is not a run."""
+    """Write the reports and print their paths; return 2 when a folder is not a run."""
     parser = argparse.ArgumentParser(prog="python -m common.reporting", description=__doc__)
-    parser.add_argument("run_folder", type=Path, help="folder that holds metrics.jsonl or events.jsonl")
-    folder = parser.parse_args(argv).run_folder
+    parser.add_argument("run_folder", type=Path, nargs="+", help="folder with metrics.jsonl or events.jsonl")
+    parser.add_argument("--index", type=Path, help="page to write that links to every report")
+    parser.add_argument("--titles", nargs="+", help="title of each run on that page")
+    given = parser.parse_args(argv)
+    titles = given.titles or [folder.resolve().name for folder in given.run_folder]
+    if len(titles) != len(given.run_folder):
+        parser.error(f"--titles: {len(titles)} titles for {len(given.run_folder)} runs")
     try:
-        path = write_report(folder)
+        reports = [write_report(folder) for folder in given.run_folder]
+        if given.index is not None:
+            entries = [_entry(*pair) for pair in zip(titles, reports, strict=True)]
+            reports.append(write_index(given.index, entries, "Reports"))
     except (OSError, ValueError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
     except ImportError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stdout.write(f"{path}\n")
+    sys.stdout.writelines(f"{path}\n" for path in reports)
     return 0
+
+
+def _entry(title: str, report: Path) -> IndexEntry:
+    run = read_run(report.parent)
+    rows = [row for event in run.chosen("summary", "split") for row in event["rows"]]
+    return IndexEntry(title, [(row["name"], row["value"]) for row in rows[:FEATURED]], report)
 
 
 if __name__ == "__main__":

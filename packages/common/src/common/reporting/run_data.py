@@ -121,13 +121,16 @@ class RunData:
         return next((str(row.get("note") or "") for row in rows if row["name"] == metric), "")
 
     def class_names(self) -> dict[str, str]:
-        """Return class id -> display name, from whichever event tells it."""
+        """Return class id -> display name, from whichever event tells it.
+
+        Outputs of a model that leaves out some classes carry their class ids in the event's `ids`.
+        """
         names: dict[str, str] = {}
         for event in self.events:
             if event["kind"] == "statistics":
-                names |= _numbered(event["statistics"].get("names"))
+                names |= _numbered(event["statistics"].get("names"), event.get("ids"))
             elif event["kind"] == "confusion":
-                names |= _numbered(event.get("names"))
+                names |= _numbered(event.get("names"), event.get("ids"))
             elif event["kind"] == "per_class":
                 names |= {str(row["id"]): str(row["name"]) for row in event["rows"]}
         return names
@@ -138,7 +141,7 @@ class RunData:
         for event in self.events:
             given = event.get("colors")
             if given and event["kind"] == "statistics":
-                colors |= _numbered(given)
+                colors |= _numbered(given, event.get("ids"))
             elif given and event["kind"] == "per_class":
                 colors |= {str(row["id"]): color for row, color in zip(event["rows"], given, strict=True)}
         for color in colors.values():
@@ -172,8 +175,10 @@ def read_run(folder: Path) -> RunData:
     )
 
 
-def _numbered(values: Any) -> dict[str, str]:
-    return {str(i): str(value) for i, value in enumerate(values or ())}
+def _numbered(values: Any, ids: Any) -> dict[str, str]:
+    """Return class id -> value; classes are numbered from 0 unless the event names their `ids`."""
+    held = list(values or ())
+    return {str(i): str(value) for i, value in zip(ids or range(len(held)), held, strict=True)}
 
 
 def _read_yaml(path: Path) -> Any:

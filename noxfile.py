@@ -10,7 +10,15 @@ import nox
 ROOT = Path(__file__).parent
 LIBRARY = "packages/common[report]"
 APPLICATIONS = {"uav_landing": "apps/uav_landing"}
-TESTING = ("pytest", "pytest-timeout", "pytest-socket", "hypothesis", "scikit-learn", "torchmetrics")
+TESTING = (
+    "torchvision",
+    "pytest",
+    "pytest-timeout",
+    "pytest-socket",
+    "hypothesis",
+    "scikit-learn",
+    "torchmetrics",
+)
 ORACLES = ("monai", "kornia", "segmentation-models-pytorch", "timm")
 
 nox.needs_version = ">=2024.10.9"
@@ -66,9 +74,8 @@ def demo(session: nox.Session) -> None:
     reports = {"uav_landing": _demo_landing(session)}
     index = ROOT / "demo" / "index.html"
     runs = [str(folder) for folder in reports.values()]
-    session.run(
-        "python", "-m", "common.reporting", *runs, "--index", str(index), "--titles", *reports, env=QUIET
-    )
+    page = ["--index", str(index), "--titles", *reports]
+    session.run("python", "-m", "common.reporting", *runs, *page, env=QUIET)
     session.log(f"open {index}")
 
 

@@ -131,7 +131,7 @@ def test_smoothed_optimum_does_not_depend_on_weights(weight: Tensor | None) -> N
 
 def test_torch_smoothing_loses_the_true_class_at_large_ratios_and_is_refused() -> None:
     weight = torch.tensor([89.7397, 0.395744, 1.327962, 1.410563], dtype=torch.float64)
-    q = 0.025 + 0.9 * F.one_hot(torch.tensor(1), 4)
+    q = 0.025 + 0.9 * F.one_hot(torch.tensor(1), 4).double()
     optimum = weight * q / (weight * q).sum()
     torch.testing.assert_close(
         optimum, torch.tensor([0.838, 0.137, 0.012, 0.013], dtype=torch.float64), rtol=0, atol=5e-4

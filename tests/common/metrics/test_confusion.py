@@ -17,10 +17,11 @@ def random_labels(shape: tuple[int, ...], classes: int, seed: int) -> Tensor:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.int64])
-@pytest.mark.parametrize("classes", [2, 5, 14, 15, 40])
-def test_labels_equal_scikit_learn(dtype: torch.dtype, classes: int) -> None:
-    target = random_labels((3, 7, 5), classes, 1)
-    prediction = random_labels((3, 7, 5), classes, 2)
+@pytest.mark.parametrize("classes", [2, 5, 15, 16, 40])
+@pytest.mark.parametrize("rows", [3, 150])
+def test_labels_equal_scikit_learn(dtype: torch.dtype, classes: int, rows: int) -> None:
+    target = random_labels((rows, 7, 5), classes, 1)
+    prediction = random_labels((rows, 7, 5), classes, 2)
     metric = ConfusionMatrix(classes)
     metric.update(prediction.to(dtype), target.to(dtype))
     expected = confusion_matrix(target.flatten(), prediction.flatten(), labels=range(classes))
@@ -184,17 +185,19 @@ def test_an_update_of_a_photo_batch_is_many_times_faster_than_scikit_learn() -> 
             times.append(time.perf_counter() - start)
         return min(times)
 
-    assert seconds(3, False) > 8 * seconds(5, True)
+    assert seconds(3, False) > 10 * seconds(5, True)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.int64])
-def test_the_way_taken_on_a_device_counts_the_same(dtype: torch.dtype) -> None:
-    target = torch.tensor([[0, 2, 1, -100], [5, -7, 1, 2]], dtype=dtype)
-    labels = torch.tensor([[0, 1, 1, 9], [0, 2, -3, 1]])
+@pytest.mark.parametrize("repeats", [1, 1000])
+def test_the_way_taken_on_a_device_counts_the_same(dtype: torch.dtype, repeats: int) -> None:
+    target = torch.tensor([[0, 2, 1, -100], [5, -7, 1, 2]], dtype=dtype).repeat(repeats, 1)
+    labels = torch.tensor([[0, 1, 1, 9], [0, 2, -3, 1]]).repeat(repeats, 1)
     host, device = np.zeros(17, dtype=np.int64), torch.zeros(17, dtype=torch.int64)
-    confusion._count_on_host(host, confusion._clip(labels.numpy(), 3), target.numpy(), 4, -100)
+    confusion._count_on_host(host, labels.numpy(), target.numpy(), 4, -100)
     confusion._count_on_device(device, labels, target, 4, -100)
-    assert host.tolist() == device.tolist() == [1, 0, 0, 0, 0, 1, 0, 1, 0, 2, 0, 0, 1, 0, 1, 1, 1]
+    once = np.array([1, 0, 0, 0, 0, 1, 0, 1, 0, 2, 0, 0, 1, 0, 1, 1, 1])
+    assert host.tolist() == device.tolist() == (once * repeats).tolist()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

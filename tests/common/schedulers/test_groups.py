@@ -14,6 +14,7 @@ class Scaled(nn.Module):
         self.body = nn.Sequential(nn.Conv2d(8, 8, 1, bias=False), nn.GroupNorm(2, 8), nn.LayerNorm((4, 4)))
         self.gamma = nn.Parameter(torch.ones(8))
         self.layer_scale = nn.Parameter(torch.ones(8, 1, 1))
+        self.bias = nn.Parameter(torch.ones(4, 4))
         self.position = nn.Parameter(torch.zeros(1, 16, 8))
         self.head = nn.Linear(8, 1)
         self.tied = nn.Linear(8, 1)

@@ -19,18 +19,20 @@ LOSS_FACTOR = 10.0
 FALSE_SAFE_STEP = 0.05
 FREE_MEMORY, DEVICE_PEAK = 0.05, 0.95
 SLOPE_EPOCHS = 2
-TERMS = ("loss", "focal", "dice", "aux")
+TERMS = ("loss", "focal", "ce", "logit_adjusted", "dice", "aux")
 VOID_ADVICE = "annotation seam, try --void ignore"
+COST_ADVICE = "raise the weight of danger with --class-weights"
 CLASS_ADVICE = "check its weight and support, train longer"
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """One red flag: what was seen, and one thing to do about it."""
+    """One red flag: what was seen, and one thing to do about it; `about` tells flags of one name apart."""
 
     name: str
     text: str
     suggestion: str
+    about: str = ""
 
     def line(self) -> str:
         """Return the console line."""
@@ -75,7 +77,7 @@ class AlarmBoard:
             *self._loss_not_falling(),
             *self._false_safe_up(report),
         ]
-        return [alarm for alarm in found if self._due(alarm.name)]
+        return [alarm for alarm in found if self._due(f"{alarm.name} {alarm.about}")]
 
     def _due(self, name: str) -> bool:
         now = len(self.miou)
@@ -96,7 +98,7 @@ class AlarmBoard:
             label, advice = (f"{name}, void", VOID_ADVICE) if index == 0 else (name, CLASS_ADVICE)
             streak = self.zero_streak[index]
             text = f"class {index} ({label}) IoU={iou:.3f} with {support:.0f} px, {streak} epochs"
-            alarms.append(Alarm(f"class_zero_{index}" if index else "class_zero", text, advice))
+            alarms.append(Alarm("class_zero", text, advice, about=str(index)))
         return alarms
 
     def _miou_plateau(self) -> list[Alarm]:
@@ -109,12 +111,16 @@ class AlarmBoard:
         return [Alarm("miou_plateau", text, "raise --learning-rate or train longer")]
 
     def _loss_high(self, report: EpochReport) -> list[Alarm]:
-        means = {name: report.train[name] for name in TERMS if name in report.train}
-        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        bad = [
+            f"{part} {name}"
+            for part, values in (("training", report.train), ("validation", report.valid))
+            for name in TERMS
+            if name in values and not math.isfinite(values[name])
+        ]
         if bad:
             advice = "lower --learning-rate or set --grad-clip 1"
             return [Alarm("loss_high", f"{', '.join(bad)} not finite", advice)]
-        focal = means.get("focal")
+        focal = report.train.get("focal")
         if focal is None or self.initial_focal is None or focal <= LOSS_FACTOR * self.initial_focal:
             return []
         text = (
@@ -137,14 +143,15 @@ class AlarmBoard:
         return []
 
     def _loss_not_falling(self) -> list[Alarm]:
-        recent, rates = self.loss[-self.patience :], self.rates[-self.patience :]
-        if len(recent) < max(self.patience, SLOPE_EPOCHS):
+        length = max(self.patience, SLOPE_EPOCHS)
+        recent, rates = self.loss[-length:], self.rates[-length:]
+        if len(recent) < length:
             return []
         restarted = any(later > earlier for earlier, later in pairwise(rates))
         rise = slope(recent)
         if restarted or not rise >= 0:
             return []
-        text = f"validation loss slope {rise:+.3g} per epoch over {self.patience} epochs"
+        text = f"validation loss slope {rise:+.3g} per epoch over {length} epochs"
         return [Alarm("loss_not_falling", text, "lower --learning-rate or stop with --patience")]
 
     def _false_safe_up(self, report: EpochReport) -> list[Alarm]:
@@ -155,7 +162,8 @@ class AlarmBoard:
         if before is None or now - before <= FALSE_SAFE_STEP:
             return []
         text = f"danger_as_safe {before:.3f} -> {now:.3f} while {self.headline} improved"
-        return [Alarm("false_safe_up", text, "use --monitor expected_cost")]
+        advice = COST_ADVICE if self.headline == "expected_cost" else "use --monitor expected_cost"
+        return [Alarm("false_safe_up", text, advice)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the history as plain types."""
@@ -178,7 +186,7 @@ def initial_focal_loss(shares: list[float], weights: list[float], gamma: float) 
     """Return L0 = sum_c f_c alpha_c (1 - 1/K)^gamma ln K, the focal loss of a uniform prediction."""
     classes = len(shares)
     weight = sum(share * alpha for share, alpha in zip(shares, weights, strict=True))
-    return float(weight) * (1 - 1 / classes) ** gamma * math.log(classes)
+    return float(weight * (1 - 1 / classes) ** gamma * math.log(classes))
 
 
 def free_memory_share() -> float:
@@ -195,4 +203,4 @@ def device_peak_share() -> float:
     """Return the peak share of CUDA memory this process reserved; 0 without CUDA."""
     if not torch.cuda.is_available():
         return 0.0
-    return torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory
+    return float(torch.cuda.max_memory_reserved() / torch.cuda.get_device_properties(0).total_memory)

@@ -16,10 +16,11 @@ from common.config import UserError
 from common.statistics import ClassStatistics, Counts, Interval, Shares
 from uav_landing.data.masks import UnknownLabels, describe_unknown
 from uav_landing.data.photos import PhotoSet
-from uav_landing.labels import IGNORE, LANDING_NAMES
+from uav_landing.labels import IGNORE, LANDING_NAMES, FineClass
 from uav_landing.mask_counts import MaskCount
 from uav_landing.void_check import VoidCheck, judge_void
 from uav_landing.weights import STRATEGIES
+
 
 @dataclass(frozen=True, eq=False)
 class Estimate:
@@ -80,6 +81,10 @@ class Analysis:
     def table(self, void: str) -> ClassTable | None:
         """Return the table for `--void train` or `--void ignore`."""
         return self.with_void if void == "train" else self.without_void
+
+    def by_frequency(self) -> list[FineClass]:
+        """Return the classes of the label table, commonest first."""
+        return sorted(self.photos.table.classes, key=lambda item: (-self.fine[item.id], item.id))
 
 
 def analyse(

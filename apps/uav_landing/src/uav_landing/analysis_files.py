@@ -73,7 +73,6 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
 
 
 def _original(analysis: Analysis) -> list[dict[str, Any]]:
-    ranked = sorted(analysis.photos.table.classes, key=lambda item: (-analysis.fine[item.id], item.id))
     return [
         {
             "id": item.id,
@@ -83,7 +82,7 @@ def _original(analysis: Analysis) -> list[dict[str, Any]]:
             "share": int(analysis.fine[item.id]) / analysis.pixels,
             "images": int(analysis.fine_images[item.id]),
         }
-        for item in ranked
+        for item in analysis.by_frequency()
     ]
 
 
@@ -107,7 +106,10 @@ def _weights(analysis: Analysis) -> dict[str, Any]:
     tables = {"4": analysis.with_void, "3": analysis.without_void}
     return {
         scheme: {
-            **{key: None if table is None else _plain(table.weights[scheme].value) for key, table in tables.items()},
+            **{
+                key: None if table is None else _plain(table.weights[scheme].value)
+                for key, table in tables.items()
+            },
             "ci95": {
                 key: None if table is None else _intervals(table.weights[scheme])
                 for key, table in tables.items()

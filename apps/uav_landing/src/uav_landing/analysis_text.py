@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from uav_landing.analysis import Analysis, ClassTable, Estimate, Unmapped
+from uav_landing.data.photos import PhotoSet
 from uav_landing.labels import LANDING_NAMES
 from uav_landing.weights import GUIDE_WEIGHTS
 
@@ -17,10 +18,18 @@ MOST_VALUES = 10
 MOST_FILES = 5
 
 
+def header_lines(photos: PhotoSet, split: str, how: str, ids: Sequence[str]) -> Iterator[str]:
+    """Yield the data set, the split and the files counted of the files present."""
+    table = photos.table
+    yield f"data     {photos.format}   {photos.root}   table {table.name}, {len(table.ids)} classes"
+    yield f"split    {split}{how}   {len(ids)} of {len(photos.ids)} files counted"
+    if split == "all":
+        yield "         weights for training must come from the train split: --split train"
+
+
 def analysis_lines(analysis: Analysis, void: str) -> Iterator[str]:
     """Yield the report line by line; weights and advice are for `--void` train or ignore."""
     sections = (
-        _header(analysis),
         _original(analysis),
         _mapped(analysis),
         _ratios(analysis),
@@ -30,28 +39,16 @@ def analysis_lines(analysis: Analysis, void: str) -> Iterator[str]:
         _summary(analysis),
         _advice(analysis, void),
     )
-    for number, section in enumerate(sections):
-        if number:
-            yield ""
+    for section in sections:
+        yield ""
         yield from section
-
-
-def _header(analysis: Analysis) -> Iterator[str]:
-    photos = analysis.photos
-    yield f"data     {photos.format}   {photos.root}   table {photos.table.name}, {len(photos.table.ids)} classes"
-    yield (
-        f"split    {analysis.split}   {len(analysis.ids)} of {len(photos.ids)} files counted   "
-        f"{analysis.pixels:,} pixels"
-    )
-    if analysis.split == "all":
-        yield "         weights for training must come from the train split: --split train"
 
 
 def _original(analysis: Analysis) -> Iterator[str]:
     table = analysis.photos.table
-    ranked = sorted(table.classes, key=lambda item: (-analysis.fine[item.id], item.id))
+    ranked = analysis.by_frequency()
     width = max(len(name) for name in table.names)
-    yield "Original classes"
+    yield f"Original classes ({analysis.pixels:,} pixels)"
     yield f"  {'id':>3}  {'name':<{width}}  {'pixels':>14}  {'share':>10}  {'images':>6}  landing"
     for item in ranked:
         if analysis.fine[item.id]:
@@ -160,7 +157,7 @@ def _unmapped(analysis: Analysis) -> Iterator[str]:
     total = sum(item.pixels for item in analysis.unmapped)
     yield (
         f"Unmapped classes: {len(analysis.unmapped)} values outside table {analysis.photos.table.name}, "
-        f"{total:,} pixels ({100 * total / analysis.pixels:.4f} %), not counted below 4 classes"
+        f"{total:,} pixels ({100 * total / analysis.pixels:.4f} %), left out of the mapped classes"
     )
     for item in analysis.unmapped[:MOST_VALUES]:
         yield f"  {_unmapped_line(item, analysis.pixels)}"
@@ -172,7 +169,9 @@ def _unmapped_line(item: Unmapped, pixels: int) -> str:
     kind = "id" if isinstance(item.value, int) else "colour"
     files = ", ".join(path.name for path in item.files[:MOST_FILES])
     more = f" and {len(item.files) - MOST_FILES} more" if len(item.files) > MOST_FILES else ""
-    return f"{kind} {item.value}: {item.pixels:,} pixels ({100 * item.pixels / pixels:.4f} %) in {files}{more}"
+    return (
+        f"{kind} {item.value}: {item.pixels:,} pixels ({100 * item.pixels / pixels:.4f} %) in {files}{more}"
+    )
 
 
 def _summary(analysis: Analysis) -> Iterator[str]:
@@ -190,32 +189,30 @@ def _rarity(share: float) -> str:
 
 def _advice(analysis: Analysis, void: str) -> Iterator[str]:
     yield "Advice"
-    ratio = analysis.with_void.ratio or 1
+    ratio = analysis.with_void.ratio or 1.0
     seam = analysis.void.verdict == "seam"
+    table = analysis.table("ignore" if seam else void) or analysis.with_void
     if ratio > HIGH:
-        yield f"  ratio {ratio:.1f}:1 is above 10:1: explicit handling is needed"
+        yield f"  ratio {ratio:.1f}:1 is above {HIGH}:1: explicit handling is needed"
     if seam:
-        rest = None if analysis.without_void is None else analysis.without_void.ratio
-        left = "" if rest is None else f", which leaves a ratio of {rest:.1f}:1"
-        yield f"  --void ignore{left}"
-    if ratio > HIGH or (analysis.table(void) or analysis.with_void).ratio != 1:
-        yield "  --loss balanced_focal --class-weights balanced: rare classes count as much as common ones"
-        yield "  or --loss logit_adjusted --class-weights none: the same aim by the prior"
-    table = analysis.table("ignore" if seam else void)
-    for level, text in [] if table is None else table.statistics.advice():
-        yield f"  {level}: {text}"
+        yield f"  --void ignore: void is seam; without it the ratio is {table.ratio or 1:.1f}:1"
+    if ratio > HIGH:
+        yield "  --loss balanced_focal --class-weights balanced: every class weighs the same in the loss"
+        yield "  or --loss logit_adjusted --class-weights none: the same aim through the class shares"
+    hints = [text for level, text in table.statistics.advice() if level == "warning" or not seam]
+    yield from (f"  {text}" for text in hints)
     yield from _far_from_guide(analysis)
 
 
 def _far_from_guide(analysis: Analysis) -> Iterator[str]:
     measured = analysis.with_void.weights["balanced"].value
     far = [
-        f"{index}: {documented:g} against {own:.4f}"
+        f"class {index} {documented:g} against {own:.4f}"
         for index, (documented, own) in enumerate(zip(GUIDE_WEIGHTS, measured))
         if not np.isnan(own) and not 0.5 <= documented / own <= 2
     ]
     if far:
-        yield f"  warning: --class-weights guide is more than 2x off what is counted here: class {'; '.join(far)}"
+        yield f"  --class-weights guide is more than 2x off the balanced weights here: {', '.join(far)}"
 
 
 def _name(index: int) -> str:

@@ -14,13 +14,15 @@ from common.config import Finding, Parsed, UserError, check, has_no_effect
 from uav_landing.analysis import Analysis, analyse
 from uav_landing.analysis_files import write_csv, write_json
 from uav_landing.analysis_plot import write_plot
-from uav_landing.analysis_text import analysis_lines
+from uav_landing.analysis_text import analysis_lines, header_lines
 from uav_landing.config import AnalyzeConfig, SplitConfig
 from uav_landing.data.masks import describe_unknown
 from uav_landing.data.photos import PhotoSet
 from uav_landing.data.readers import find_photos
-from uav_landing.data.splits import make_split
+from uav_landing.data.splits import Split, make_split
 from uav_landing.mask_counts import MaskCount, count_masks
+
+PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
 _log = logging.getLogger("uav_landing")
 
@@ -35,9 +37,7 @@ def main(parsed: Parsed[AnalyzeConfig]) -> int:
     config = parsed.config
     _require_plotting(config)
     photos = find_photos(config.data)
-    for note in photos.notes:
-        _say(f"note     {note}")
-    ids = _sample(_ids_of_split(photos, config), config)
+    ids = _announced(photos, config)
     counted = count_masks(photos, ids, config.workers, _show_progress)
     if config.unknown_labels == "error":
         _refuse_unknown(counted, photos)
@@ -53,6 +53,8 @@ def _findings(parsed: Parsed[AnalyzeConfig]) -> Iterator[Finding]:
     for name in ("samples", "bootstrap", "workers", "seed"):
         if getattr(config, name) < 0:
             yield Finding("error", f"--{name} {getattr(config, name)}: it must not be negative")
+    if config.plot is not None and config.plot.suffix.lower() not in PLOT_SUFFIXES:
+        yield Finding("error", f"--plot {config.plot}: one of {', '.join(PLOT_SUFFIXES)} is expected")
     seeded = config.bootstrap or (config.samples and config.sample_order == "random")
     idle = {
         "split_mode": (config.split == "all", "--split is all"),
@@ -62,6 +64,7 @@ def _findings(parsed: Parsed[AnalyzeConfig]) -> Iterator[Finding]:
             "--split is all" if config.split == "all" else "the split is not random",
         ),
         "sample_order": (config.samples == 0, "--samples 0 counts every file"),
+        "output_dir": (not any((config.json, config.csv, config.plot)), "no file is written"),
         "seed": (not seeded, "--bootstrap 0 and --samples draw nothing at random"),
     }
     for name, (acts_not, reason) in idle.items():
@@ -74,30 +77,38 @@ def _require_plotting(config: AnalyzeConfig) -> None:
         raise UserError('--plot needs matplotlib: pip install "imbalance-common[report]", or add --no-plot')
 
 
-def _ids_of_split(photos: PhotoSet, config: AnalyzeConfig) -> tuple[str, ...]:
-    if config.split == "all":
-        return photos.ids
-    split = make_split(
-        photos,
-        SplitConfig(
-            split_mode=config.split_mode, split_file=config.split_file, split_seed=config.split_seed
-        ),
-    )
-    sizes = f"{len(split.train)} train, {len(split.val)} val, {len(split.test)} test"
-    _say(f"split    {split.how}: {sizes}")
-    if split.warning:
+def _announced(photos: PhotoSet, config: AnalyzeConfig) -> tuple[str, ...]:
+    """Return the photos to count, sorted by id, and say which they are."""
+    split = None if config.split == "all" else _split(photos, config)
+    ids = photos.ids if split is None else tuple(sorted(split.ids(config.split)))
+    if split is not None and not ids:
+        raise UserError(f"--split {config.split}: holds no photo ({_sizes(split)})")
+    sample = _sample(ids, config)
+    how = "" if split is None else f"   {_sizes(split)}"
+    for line in header_lines(photos, config.split, how, sample):
+        _say(line)
+    for note in photos.notes:
+        _say(f"note     {note}")
+    if config.samples > len(ids):
+        _say(f"note     --samples {config.samples}: there are {len(ids)} files, all are counted")
+    if split is not None and split.warning:
         _say(f"warning  {split.warning}")
-    ids = split.ids(config.split)
-    if not ids:
-        raise UserError(f"--split {config.split}: holds no photo ({split.how}: {sizes})")
-    return tuple(sorted(ids))
+    return sample
+
+
+def _split(photos: PhotoSet, config: AnalyzeConfig) -> Split:
+    settings = SplitConfig(
+        split_mode=config.split_mode, split_file=config.split_file, split_seed=config.split_seed
+    )
+    return make_split(photos, settings)
+
+
+def _sizes(split: Split) -> str:
+    return f"{split.how}: train {len(split.train)}, val {len(split.val)}, test {len(split.test)}"
 
 
 def _sample(ids: tuple[str, ...], config: AnalyzeConfig) -> tuple[str, ...]:
-    if not config.samples:
-        return ids
-    if config.samples > len(ids):
-        _say(f"note     --samples {config.samples}: there are {len(ids)} files, all are counted")
+    if not config.samples or config.samples >= len(ids):
         return ids
     if config.sample_order == "first":
         return ids[: config.samples]

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from common.balancing.budget import BalanceBudget, BudgetSettings, balance_budget
 from common.balancing.crops import Exposure, RareCropSampler
+from common.losses._reduction import Loss
+from common.losses.config import Reduction
 from common.losses.cross_entropy import CrossEntropyLoss
 from common.losses.focal import FocalLoss
 from common.losses.prior_adjusted import LogitAdjustedLoss
-from common.losses._reduction import Loss
 from common.statistics import ClassStatistics
 from uav_landing.config import CropConfig, LossConfig
 from uav_landing.data.rare import crop_exposure, presented_shares, rare_sampler
@@ -64,12 +65,14 @@ def plan_balance(
     offset = _log_prior(statistics, rare, weights.values) if config.loss == "logit_adjusted" else None
     main = build_main_loss(config, weights.values, offset)
     words = BudgetSettings(
-        loss=f"focal(gamma={config.gamma:g})" if config.loss == "balanced_focal" else config.loss,
-        weights=weights.name,
+        loss=_loss_words(config),
+        weights=weights.name if config.focal_weight else "none",
         sampler="none" if rare.sampler is None else f"rare crops({rare_fraction:g})",
         max_ratio=config.weight_cap or None,
+        allow_overcorrection=True,
     )
-    budget = balance_budget(statistics, rare.presented, weights.values, offset=offset, settings=words)
+    used = (weights.values, offset) if config.focal_weight else (None, None)
+    budget = balance_budget(statistics, rare.presented, used[0], offset=used[1], settings=words)
     plan = LossPlan(
         main=main,
         main_name="focal" if config.loss == "balanced_focal" else config.loss,
@@ -80,12 +83,19 @@ def plan_balance(
     return Balance(losses=plan, weights=weights, budget=budget)
 
 
+def _loss_words(config: LossConfig) -> str:
+    """Return the term that carries the weights, as the console names it."""
+    if not config.focal_weight:
+        return "dice alone"
+    return f"focal(gamma={config.gamma:g})" if config.loss == "balanced_focal" else config.loss
+
+
 def build_main_loss(
     config: LossConfig, weights: NDArray[np.float64] | None, log_prior: NDArray[np.float64] | None
 ) -> Loss:
     """Return the loss that `--loss` names; pixels of value 255 carry none."""
     weight = None if weights is None else weights.tolist()
-    reduction = "valid_mean" if config.focal_normalize == "pixels" else "mean"
+    reduction: Reduction = "valid_mean" if config.focal_normalize == "pixels" else "mean"
     if config.loss == "balanced_focal":
         return FocalLoss(gamma=config.gamma, weight=weight, ignore_index=IGNORE, reduction=reduction)
     if config.loss == "ce":

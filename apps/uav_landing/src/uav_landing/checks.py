@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from common.config import Finding, Parsed, has_no_effect
+from common.config import Finding, Parsed, UserError, has_no_effect
 from uav_landing.config import TrainConfig
 from uav_landing.models.build import MODELS_WITH_AUXILIARY_HEADS
+from uav_landing.weights import STRATEGIES, typed_weights
 
 BATCH_ABOVE_ONE = frozenset(
     {"mmseg_bisenetv2", "deeplabv3_mobilenet_v3_large", "deeplabv3_resnet50", "deeplabv3plus_resnet50"}
 )
-NO_CAP = ("guide", "none")
+MAIN_LOSS = frozenset({"loss", "gamma", "class_weights", "weight_cap", "focal_normalize"})
+FRACTIONS = frozenset({"train_fraction", "val_fraction"})
+LENGTHS = frozenset({"epochs", "max_steps", "max_images", "warmup_epochs"})
+FIXED_SPLITS = frozenset({"official", "file"})
 
 
 def check_training(parsed: Parsed[TrainConfig]) -> list[Finding]:
@@ -76,6 +80,11 @@ def _contradictions(config: TrainConfig) -> Iterator[Finding]:
         yield Finding("error", "--focal-weight 0 with --dice-weight 0 leaves no loss")
     if config.optimizer.scheduler == "onecycle" and config.optimizer.warmup_epochs:
         yield Finding("error", "--warmup-epochs with --scheduler onecycle: onecycle has its own rise")
+    if not is_named(loss.class_weights):
+        try:
+            typed_weights(loss.class_weights, 4 if loss.void == "train" else 3)
+        except UserError as error:
+            yield Finding("error", str(error))
     if config.split.split_file is not None and config.split.split_mode != "file":
         mode = config.split.split_mode
         yield Finding("error", f"--split-file with --split-mode {mode}: add --split-mode file")
@@ -84,12 +93,11 @@ def _contradictions(config: TrainConfig) -> Iterator[Finding]:
 def _without_effect(parsed: Parsed[TrainConfig]) -> Iterator[Finding]:
     config, typed = parsed.config, parsed.typed
     loss, optimizer, model = config.loss, config.optimizer, config.model.model_type
-    weights = loss.class_weights
-    typed_weights = len(weights) > 1 or weights[0] in NO_CAP or _is_number(weights[0])
+    weights = " ".join(loss.class_weights)
     idle = {
         "gamma": (loss.loss != "balanced_focal", f"--loss {loss.loss} has no gamma"),
-        "weight_cap": (typed_weights, f"--class-weights {' '.join(weights)} are used as they are"),
-        "focal_normalize": (weights == ("none",), "--class-weights none makes both the same"),
+        "weight_cap": (weights not in STRATEGIES, f"--class-weights {weights} is used as it is"),
+        "focal_normalize": (weights == "none", "--class-weights none makes both the same"),
         "width_multiplier": (model != "compact", f"--model-type {model} has one width"),
         "aux_weight": (
             model not in MODELS_WITH_AUXILIARY_HEADS,
@@ -111,10 +119,23 @@ def _without_effect(parsed: Parsed[TrainConfig]) -> Iterator[Finding]:
     for name, (acts_not, reason) in idle.items():
         if name in typed and acts_not:
             yield Finding("warning", has_no_effect(name, reason))
+    for names, overruled, reason in _overruled(config):
+        for name in sorted(typed & names if overruled else ()):
+            yield Finding("warning", has_no_effect(name, reason))
 
 
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).replace("e", "", 1).lstrip("-").isdigit()
+def _overruled(config: TrainConfig) -> Iterator[tuple[frozenset[str], bool, str]]:
+    """Yield flags that one other setting overrules together, whether it does, and how that is said."""
+    heads = config.model.model_type in MODELS_WITH_AUXILIARY_HEADS and config.loss.aux_weight > 0
+    yield MAIN_LOSS, config.loss.focal_weight == 0 and not heads, "--focal-weight is 0"
+    mode = config.split.split_mode
+    yield FRACTIONS, mode in FIXED_SPLITS, f"--split-mode {mode} names the photos of each part"
+    yield LENGTHS, config.run.test_run, "--test-run sets it"
+
+
+def is_named(weights: tuple[str, ...]) -> bool:
+    """Return whether `--class-weights` is one of its words and not a list of numbers."""
+    return len(weights) == 1 and weights[0] in ("guide", "none", *STRATEGIES)
 
 
 def shortened(config: TrainConfig) -> TrainConfig:

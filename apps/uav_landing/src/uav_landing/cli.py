@@ -14,10 +14,14 @@ from uav_landing.config import (
     TrainConfig,
 )
 
+ALIASES = {"weights": "pretrained_path"}
+
 VERBS = {
     "analyze": Verb(AnalyzeConfig, "count the classes and recommend weights", "uav_landing.analyze:main"),
     "prepare": Verb(PrepareConfig, "check and decode every photo once", "uav_landing.prepare:main"),
-    "train": Verb(TrainConfig, "train a segmenter", "uav_landing.train:main", presets=PRESETS),
+    "train": Verb(
+        TrainConfig, "train a segmenter", "uav_landing.train:main", presets=PRESETS, aliases=ALIASES
+    ),
     "evaluate": Verb(EvaluateConfig, "judge a checkpoint on full photos", "uav_landing.evaluate:main"),
     "predict": Verb(PredictConfig, "write masks for photos or videos", "uav_landing.predict:main"),
 }
@@ -38,6 +42,7 @@ def train_main(argv: Sequence[str] | None = None) -> int:
         description="Train a landing-safety segmenter.",
         presets=PRESETS,
         default_preset="guide",
+        aliases=ALIASES,
     )
 
 

@@ -11,7 +11,8 @@ from common.config import Finding, Parsed, UserError, check, has_no_effect, to_y
 from common.engine.logging import Console
 from uav_landing.config import EvaluateConfig
 from uav_landing.evaluation_data import JudgedPhotos, open_photos
-from uav_landing.evaluation_output import console_lines, result, weigh, write_html, write_json
+from uav_landing.evaluation_output import console_lines, result, weigh, write_json
+from uav_landing.evaluation_page import write_html
 from uav_landing.judging import judge
 from uav_landing.rebuild import Trained, choose_device, load_trained
 
@@ -42,7 +43,7 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
         console.line("json", str(json_path))
     if html_path is not None:
         settings = to_yaml(config, typed=parsed.typed)
-        write_html(html_path, verdict, trained, photos, predictor, settings)
+        write_html(html_path, verdict, trained, photos, settings)
         console.line("report", str(html_path))
     return 0
 

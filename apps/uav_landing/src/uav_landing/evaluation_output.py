@@ -1,24 +1,16 @@
-"""What an evaluation says: lines on the console, a JSON file, a report."""
+"""What an evaluation says: every number with its interval, as lines on the console and as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common.config import UserError
-from common.engine.logging import EventLog
 from common.engine.manifest import library_versions
-from common.reporting.classes import confusion_section, per_class_section
-from common.reporting.html import Html, join, node, page
-from common.reporting.overview import summary_section
-from common.reporting.provenance import provenance_section
-from common.reporting.run_data import RunData, read_run
-from common.reporting.samples import samples_section
 from uav_landing.evaluation_data import JudgedPhotos
 from uav_landing.judging import (
     AIRWORTHINESS,
@@ -27,17 +19,13 @@ from uav_landing.judging import (
     class_rows,
     fine_rows,
     summary_rows,
-    write_judgement,
-    write_worst,
 )
-from uav_landing.labels import LANDING_NAMES
 from uav_landing.metrics import landing_metrics, summary_metrics
 from uav_landing.predictor import PhotoPredictor
 from uav_landing.rebuild import Trained
 from uav_landing.task import class_line
 
 SCHEMA = 1
-FINE_COLUMNS = ("Pixels", "Objects")
 
 Row = Mapping[str, Any]
 
@@ -120,7 +108,7 @@ def result(
 ) -> dict[str, Any]:
     """Return everything as JSON types: numbers that are undefined are None."""
     table, judged = photos.photos.table, verdict.judged
-    return _plain(
+    content: dict[str, Any] = _plain(
         {
             "schema": SCHEMA,
             "checkpoint": trained.summary(),
@@ -150,6 +138,7 @@ def result(
             "versions": library_versions(),
         }
     )
+    return content
 
 
 def _photo_rows(judged: Judged) -> Iterator[dict[str, Any]]:
@@ -160,11 +149,12 @@ def _photo_rows(judged: Judged) -> Iterator[dict[str, Any]]:
 
 
 def _flat_metrics(verdict: Verdict) -> Iterator[tuple[str, Row]]:
-    """Yield (name, {value, low, high}) of every metric; supports are counts without an interval."""
+    """Yield (name, {value, low, high}) of every metric; those without an interval come first."""
+    for name, value in landing_metrics(verdict.judged.total).items():
+        yield name, {"value": value, "low": None, "high": None}
     for row in verdict.summary:
         yield row["name"], _numbers(row)
     for row in verdict.classes:
-        yield f"class_{row['id']}_support", {"value": row["support"], "low": None, "high": None}
         for title, key in CLASS_COLUMNS.items():
             yield f"class_{row['id']}_{key}", _numbers(row[title])
     for row in verdict.fine:
@@ -190,77 +180,3 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from error
-
-
-def write_html(
-    path: Path,
-    verdict: Verdict,
-    trained: Trained,
-    photos: JudgedPhotos,
-    predictor: PhotoPredictor,
-    settings: str,
-) -> None:
-    """Write the report, one self-contained page with the worst photos; `settings` is YAML text.
-
-    UserError when the file cannot be written.
-    """
-    with tempfile.TemporaryDirectory(prefix="evaluation-") as name:
-        folder = Path(name)
-        (folder / "config.yaml").write_text(settings, encoding="utf-8")
-        with EventLog(folder / "events.jsonl") as events:
-            _write_events(events, folder, verdict, trained, photos, predictor)
-        text = page(
-            f"Evaluation of {trained.run_folder.name}", _body(read_run(folder), verdict, trained, photos)
-        )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--html {path}: cannot be written: {error.strerror or error}") from error
-
-
-def _write_events(
-    events: EventLog,
-    folder: Path,
-    verdict: Verdict,
-    trained: Trained,
-    photos: JudgedPhotos,
-    predictor: PhotoPredictor,
-) -> None:
-    judged, split, place = verdict.judged, verdict.split, (trained.step, trained.epoch)
-    write_judgement(
-        events, judged, split, step=trained.step, epoch=trained.epoch, resamples=verdict.resamples
-    )
-    if verdict.fine:
-        rows = [
-            {**row, "id": row["name"], "name": f"{row['name']} ({row['objects']} objects)"}
-            for row in verdict.fine
-        ]
-        title = f"{split}, dangerous classes: share called danger"
-        events.write("per_class", *place, {"split": title, "columns": FINE_COLUMNS, "rows": rows})
-    worst = write_worst(folder, predictor, photos.dataset, judged, trained.class_ids)
-    title = "Photos with most danger called safe: photo, truth, prediction"
-    events.write("samples", *place, {"split": split, "title": title, "items": worst})
-
-
-def _body(run: RunData, verdict: Verdict, trained: Trained, photos: JudgedPhotos) -> Html:
-    judged = verdict.judged
-    lead = (
-        f"{len(judged.ids)} photos in {len(set(judged.groups))} groups, split {verdict.split} ({photos.how}), "
-        f"{photos.photos.format}, checkpoint of epoch {trained.epoch}, step {trained.step:,}."
-    )
-    header = node(
-        "header",
-        node("p", "Evaluation report", css="eyebrow"),
-        node("h1", trained.run_folder.name),
-        node("p", lead, css="lead"),
-        *(node("p", f"Note: {remark}.") for remark in photos.remarks),
-        node("p", AIRWORTHINESS),
-    )
-    sections = (
-        summary_section(run),
-        per_class_section(run),
-        confusion_section(run),
-        samples_section(run),
-        provenance_section(run),
-    )
-    return join([header, *(part for part in sections if part is not None)], "\n")

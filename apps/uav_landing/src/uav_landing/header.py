@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import torch
@@ -10,10 +11,11 @@ from common.config import Parsed
 from common.engine.distributed import World
 from common.engine.loading import Loaders
 from common.engine.run import Run, git_commit
-from common.schedulers.learning_rate import clean_epoch_lengths
+from common.schedulers.learning_rate import clean_epoch_lengths, cosine_warm_restarts
 from common.statistics import ClassStatistics
 from uav_landing.balance import Balance, RareCrops
 from uav_landing.config import TrainConfig
+from uav_landing.data.dataset import CropDataset
 from uav_landing.judging import NOTES, hex_colors
 from uav_landing.landing_data import LandingData, data_line
 from uav_landing.metrics import LOWER_IS_BETTER
@@ -42,6 +44,7 @@ def print_header(
         ("store", _store_line(data, held=held)),
         ("model", _model_line(config, model)),
         ("plan", _plan_line(config, loaders, world)),
+        *(("data", text) for text in _padding(loaders)),
         *(("warning", text) for text in (*balance.weights.warnings, *_schedule_warning(config))),
     ]
     for label, text in lines:
@@ -118,6 +121,13 @@ def _plan_line(config: TrainConfig, loaders: Loaders, world: World) -> str:
     )
 
 
+def _padding(loaders: Loaders) -> list[str]:
+    crops = loaders.train.dataset
+    assert isinstance(crops, CropDataset)
+    count = len(crops.padded)
+    return [f"{count} photos are smaller than the largest crop window and padded"] if count else []
+
+
 def _schedule_warning(config: TrainConfig) -> list[str]:
     optimizer, epochs = config.optimizer, config.run.epochs
     if optimizer.scheduler != "cosine_warm_restarts":
@@ -125,8 +135,13 @@ def _schedule_warning(config: TrainConfig) -> list[str]:
     lengths = clean_epoch_lengths(optimizer.t_0, optimizer.t_mult)
     if epochs - optimizer.warmup_epochs in lengths:
         return []
+    floor = min(1.0, optimizer.eta_min / optimizer.learning_rate)
+    last = max(0.0, epochs - 1 - math.ceil(optimizer.warmup_epochs))
+    rate = optimizer.learning_rate * cosine_warm_restarts(
+        last, t_0=optimizer.t_0, t_mult=optimizer.t_mult, floor=floor
+    )
     clean = ", ".join(f"{length + optimizer.warmup_epochs:g}" for length in lengths)
-    return [f"--epochs {epochs} ends in the middle of a cosine cycle; clean lengths: {clean}"]
+    return [f"--epochs {epochs} ends mid-cycle at lr {rate:.3g}; clean lengths: {clean}"]
 
 
 def _exposure_lines(data: LandingData, rare: RareCrops, loaders: Loaders) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from common.metrics.bootstrap import Interval, Statistic, bootstrap_ci
 from common.metrics.confusion import ConfusionMatrix
 from uav_landing.boundaries import away_from_boundaries
 from uav_landing.data.dataset import PhotoDataset
+from uav_landing.data.masks import apply_lookup
 from uav_landing.labels import IGNORE, LANDING_COLORS, LANDING_NAMES, LabelTable
-from uav_landing.metrics import DANGER, class_metrics, summary_metrics, to_frame
+from uav_landing.metrics import DANGER, SAFE, class_metrics, summary_metrics, to_frame
 from uav_landing.objects import count_objects
 from uav_landing.predictor import PhotoPredictor
 
@@ -48,6 +49,7 @@ class Judged:
     `matrices` and `tolerant` are confusion matrices int64 [N, 4, 4], the second over pixels away from
     boundaries. `fine` int64 [N, F, 2, 2] counts per fine id of danger: rows pixels and objects, columns
     predicted as danger and missed. `class_ids` are the landing classes the network can predict.
+    `predictions` are the output maps uint8 [H, W] of the photos of `worst`, by place.
     """
 
     ids: tuple[str, ...]
@@ -57,6 +59,7 @@ class Judged:
     fine_ids: tuple[int, ...]
     fine: NDArray[np.int64]
     class_ids: tuple[int, ...]
+    predictions: Mapping[int, NDArray[np.uint8]]
 
     @property
     def total(self) -> NDArray[np.int64]:
@@ -71,7 +74,7 @@ class Judged:
 
     def worst(self, count: int = WORST) -> list[int]:
         """Return the places of the photos with the most danger pixels called safe."""
-        order = np.argsort(-self.matrices[:, 3, 1], kind="stable")
+        order = np.argsort(-self.matrices[:, DANGER, SAFE], kind="stable")
         return [int(place) for place in order[:count]]
 
 
@@ -89,8 +92,10 @@ def judge(
     """
     fine_ids = np.flatnonzero(photos.lookup == class_ids.index(DANGER)).tolist()
     matrices, tolerant, fine = [], [], []
+    kept: dict[int, tuple[int, NDArray[np.uint8]]] = {}
     for photo, prediction, target in _predictions(predictor, photos):
         matrices.append(_matrix(prediction, target, class_ids))
+        _keep_worst(kept, len(matrices) - 1, int(matrices[-1][DANGER, SAFE]), prediction)
         inner = np.where(away_from_boundaries(target), target, np.uint8(IGNORE))
         tolerant.append(_matrix(prediction, inner, class_ids))
         danger = prediction == class_ids.index(DANGER)
@@ -105,7 +110,20 @@ def judge(
         fine_ids=tuple(fine_ids),
         fine=np.stack(fine),
         class_ids=tuple(class_ids),
+        predictions={place: prediction for place, (_, prediction) in kept.items()},
     )
+
+
+def _keep_worst(
+    kept: dict[int, tuple[int, NDArray[np.uint8]]],
+    place: int,
+    errors: int,
+    prediction: NDArray[np.uint8],
+) -> None:
+    """Add a prediction and drop the one with the fewest errors, the last of equal ones, beyond `WORST`."""
+    kept[place] = (errors, prediction)
+    if len(kept) > WORST:
+        del kept[max(kept, key=lambda item: (-kept[item][0], item))]
 
 
 def _predictions(
@@ -236,52 +254,63 @@ def write_judgement(
     shown = list(judged.class_ids)
     matrix = judged.total[np.ix_(shown, shown)]
     names = [LANDING_NAMES[index] for index in shown]
-    confusion = {"split": split, "names": names, "ids": present, "matrix": matrix.tolist()}
+    confusion = {"split": split, "names": names, "ids": shown, "matrix": matrix.tolist()}
     events.write("confusion", step, epoch, confusion)
+
+
+def write_samples(folder: Path, photos: PhotoDataset, judged: Judged) -> list[dict[str, str]]:
+    """Write photo, truth and prediction side by side for the photos with most danger called safe.
+
+    Returns {image: path relative to `folder`, caption} for each, the worst first.
+    """
+    (folder / "samples").mkdir(exist_ok=True)
+    return [_write_panels(folder, photos, judged, place) for place in judged.worst()]
 
 
 def write_worst(
     folder: Path, predictor: PhotoPredictor, photos: PhotoDataset, judged: Judged, class_ids: Sequence[int]
 ) -> list[dict[str, str]]:
-    """Write photo, truth and prediction side by side for the photos with most danger called safe.
+    """Do as `write_samples`."""
+    return write_samples(folder, photos, judged)
 
-    Returns {image: path relative to `folder`, caption} for each.
-    """
-    (folder / "samples").mkdir(exist_ok=True)
-    items = []
-    for place in judged.worst():
-        photo = photos.ids[place]
-        sample = photos[place]
-        prediction = predictor(sample["image"]).argmax(0).to("cpu").numpy()
-        image = photos.store.image(photo)
-        truth = outputs_to_classes(sample["target"].numpy(), class_ids)
-        panels = [image, overlay(image, truth), overlay(image, outputs_to_classes(prediction, class_ids))]
-        path = folder / "samples" / f"{photo.replace('/', '_')}.jpg"
-        cv2.imwrite(str(path), _side_by_side(panels)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 85])
-        numbers = summary_metrics(judged.matrices[place])
-        caption = (
-            f"{photo}: photo, truth, prediction. danger_as_safe {float(numbers['danger_as_safe']):.3f}, "
-            f"miou_landing {float(numbers['miou_landing']):.3f}"
-        )
-        items.append({"image": f"samples/{path.name}", "caption": caption})
-    return items
+
+def _write_panels(folder: Path, photos: PhotoDataset, judged: Judged, place: int) -> dict[str, str]:
+    photo, image = judged.ids[place], photos.store.image(judged.ids[place])
+    maps = (photos[place]["target"].numpy(), judged.predictions[place])
+    tinted = [overlay(image, outputs_to_classes(outputs, judged.class_ids)) for outputs in maps]
+    path = folder / "samples" / f"{photo.replace('/', '_')}.jpg"
+    panels = cv2.cvtColor(_side_by_side([image, *tinted]), cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(path), panels, [cv2.IMWRITE_JPEG_QUALITY, 85]):
+        raise OSError(f"{path}: cannot be written")
+    numbers = summary_metrics(judged.matrices[place])
+    caption = (
+        f"{photo}: photo, truth, prediction. danger_as_safe {float(numbers['danger_as_safe']):.3f}, "
+        f"miou_landing {float(numbers['miou_landing']):.3f}"
+    )
+    return {"image": f"samples/{path.name}", "caption": caption}
 
 
 def outputs_to_classes(outputs: NDArray[Any], class_ids: Sequence[int]) -> NDArray[np.uint8]:
     """Return the landing class of each output index, IGNORE where it is ignored."""
     table = np.full(256, IGNORE, np.uint8)
     table[: len(class_ids)] = class_ids
-    return np.asarray(table[outputs.astype(np.uint8)])
+    return apply_lookup(outputs.astype(np.uint8), table)
+
+
+def colored(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return landing classes [H, W] in their plot colours, RGB uint8 [H, W, 3]; black where ignored."""
+    table = np.zeros((1, 256, 3), np.uint8)
+    table[0, : len(LANDING_COLORS)] = LANDING_COLORS
+    return np.asarray(cv2.LUT(cv2.merge([classes] * 3), table), dtype=np.uint8)
 
 
 def overlay(
     image: NDArray[np.uint8], classes: NDArray[np.uint8], *, opacity: float = 0.45
 ) -> NDArray[np.uint8]:
     """Return the photo tinted by landing class; ignored pixels keep their colour."""
-    table = np.zeros((256, 3), np.uint8)
-    table[: len(LANDING_COLORS)] = LANDING_COLORS
-    tinted = cv2.addWeighted(image, 1 - opacity, table[classes], opacity, 0)
-    return np.where((classes == IGNORE)[..., None], image, tinted)
+    tinted = cv2.addWeighted(image, 1 - opacity, colored(classes), opacity, 0)
+    ignored = (classes == IGNORE).view(np.uint8)
+    return np.asarray(cv2.copyTo(image, ignored, tinted), dtype=np.uint8)
 
 
 def _side_by_side(panels: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -34,6 +34,9 @@ def count_objects(
 
 def _objects(mask: NDArray[np.bool_], danger: NDArray[np.bool_]) -> tuple[int, int]:
     """Return how many objects of `mask` are found and how many are missed."""
+    left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+    box = np.s_[top : top + height, left : left + width]
+    mask, danger = np.ascontiguousarray(mask[box]), danger[box]
     number, components, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     sizes = stats[1:, cv2.CC_STAT_AREA]
     hits = np.bincount(components[danger & mask], minlength=number)[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Trained:
         parent = self.path.parent
         return parent.parent if parent.name == "checkpoints" else parent
 
-    @property
+    @cached_property
     def config(self) -> TrainConfig:
         """Return the settings of the training run."""
         return from_yaml(TrainConfig, self.path / CONFIG)

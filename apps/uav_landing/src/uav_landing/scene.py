@@ -16,6 +16,8 @@ SAFE_IDS = (PAVED, DIRT, GRASS, GRAVEL)
 CAUTION_IDS = (ROCKS, PLANTS, ROOF, MARKER)
 SHADOW = 0.62
 COARSE = 4
+SOFT_EDGE, SOFT_SHADOW = 4, 8
+GROUND_REACH = 200
 _LANDING = np.full(24, 3, np.uint8)
 _LANDING[list(SAFE_IDS)] = 1
 _LANDING[list(CAUTION_IDS)] = 2
@@ -24,7 +26,8 @@ _LANDING[list(CAUTION_IDS)] = 2
 class Canvas:
     """A growing scene, or a window of one that shares its memory.
 
-    `image` is float32 RGB 0..255 [H, W, 3], `labels` uint8 fine ids [H, W]; points are (x, y).
+    `image` is float32 RGB 0..255 [H, W, 3], `labels` uint8 fine ids [H, W]; `rows` [H, 1] and `columns`
+    [1, W] number the pixels; points are (x, y).
     """
 
     def __init__(
@@ -32,7 +35,8 @@ class Canvas:
     ) -> None:
         self.image, self.labels, self.rng = image, labels, rng
         self.height, self.width = labels.shape
-        self.rows, self.columns = np.mgrid[0 : self.height, 0 : self.width].astype(np.float32)
+        self.rows = np.arange(self.height, dtype=np.float32)[:, None]
+        self.columns = np.arange(self.width, dtype=np.float32)[None]
 
     @classmethod
     def lawn(cls, size: tuple[int, int], rng: np.random.Generator) -> Canvas:
@@ -51,21 +55,22 @@ class Canvas:
         """Return smooth noise of mean 0 and deviation about 1 whose blobs are `cell` pixels wide."""
         shape = (int(self.height / cell) + 3, int(self.width / cell) + 3)
         coarse = self.rng.standard_normal(shape).astype(np.float32)
-        return cv2.resize(coarse, (self.width, self.height), interpolation=cv2.INTER_CUBIC)
+        size = (self.width, self.height)
+        return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC), np.float32)
 
     def textured(self, color: Color, *, fine: float, coarse: float, cell: float = 60) -> NDArray[np.float32]:
         """Return a full-size texture around `color`: grain of deviation `fine`, blotches of `coarse`."""
         shade = fine * self.noise(1.5) + coarse * self.noise(cell)
-        return np.asarray(color, np.float32) + shade[..., None]
+        return three([shade + np.float32(channel) for channel in color])
 
     def grass(self) -> NDArray[np.float32]:
         """Return lawn with mowing stripes and drier spots."""
         angle = self.rng.uniform(0, np.pi)
         along = self.columns * np.cos(angle) + self.rows * np.sin(angle)
         lawn = self.textured((92, 132, 58), fine=9, coarse=6, cell=90)
-        lawn += (5 * np.sign(np.sin(along / 16)))[..., None]
-        dry = np.clip(self.noise(120) - 0.6, 0, 1)[..., None]
-        return lawn * (1 - 0.5 * dry) + np.float32((150, 140, 80)) * 0.5 * dry
+        lawn += three([5 * np.sign(np.sin(along / 16))] * 3)
+        dry = three([0.5 * np.clip(self.noise(120) - 0.6, 0, 1)] * 3)
+        return lawn + (np.full_like(lawn, (150, 140, 80)) - lawn) * dry
 
     def paving(self) -> NDArray[np.float32]:
         """Return grey slabs with dark joints, turned at random."""
@@ -73,16 +78,16 @@ class Canvas:
         across = self.columns * np.cos(angle) + self.rows * np.sin(angle)
         along = -self.columns * np.sin(angle) + self.rows * np.cos(angle)
         slabs = self.textured((168, 163, 156), fine=5, coarse=5)
-        joints = (np.mod(across, slab) < 1.6) | (
-            np.mod(along + slab / 2 * (across // slab), slab * 1.5) < 1.6
-        )
+        row = np.floor(across / slab)
+        along = along + slab / 2 * row
+        joints = (across - slab * row < 1.6) | (along - slab * 1.5 * np.floor(along / (slab * 1.5)) < 1.6)
         slabs[joints] -= 38
         return slabs
 
     def gravel(self) -> NDArray[np.float32]:
         """Return speckled stone chips."""
         chips = self.textured((176, 165, 148), fine=6, coarse=4)
-        return chips + (26 * np.clip(self.noise(2.5), -1.5, 1.5))[..., None]
+        return chips + three([26 * np.clip(self.noise(2.5), -1.5, 1.5)] * 3)
 
     def dirt(self) -> NDArray[np.float32]:
         """Return bare brown earth."""
@@ -90,17 +95,27 @@ class Canvas:
 
     def paint(self, mask: Mask, texture: NDArray[np.float32] | Color, label: int | None) -> None:
         """Paint `texture` where `mask` is, with soft edges, and label it; label None leaves the labels."""
-        soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.8)[..., None]
-        self.image += (np.asarray(texture, np.float32) - self.image) * soft
+        if not mask.any():
+            return
+        box = surroundings(mask, SOFT_EDGE)
+        image, near = self.image[box], mask[box].astype(np.float32)
+        soft = np.asarray(cv2.GaussianBlur(near, (0, 0), 0.8), np.float32)
+        values = np.asarray(texture, np.float32)
+        wanted = values[box] if values.ndim == 3 else np.full_like(image, values)
+        self.image[box] = image + (wanted - image) * three([soft] * 3)
         if label is not None:
             self.labels[mask] = label
 
     def shadow(self, mask: Mask, reach: int) -> None:
         """Darken the ground `reach` pixels to the lower right of `mask`."""
-        shift = np.float32([[1, 0, reach], [0, 1, reach * 0.7]])
-        moved = cv2.warpAffine(mask.astype(np.float32), shift, (self.width, self.height))
-        soft = cv2.GaussianBlur(moved, (0, 0), 1.5)[..., None] * (1 - mask[..., None])
-        self.image *= 1 - (1 - SHADOW) * soft
+        if not mask.any():
+            return
+        shift = np.array([[1, 0, reach], [0, 1, reach * 0.7]], np.float32)
+        box = surroundings(mask, reach + SOFT_SHADOW)
+        near = mask[box].astype(np.float32)
+        moved = cv2.warpAffine(near, shift, near.shape[::-1])
+        soft = cv2.GaussianBlur(moved, (0, 0), 1.5) * (1 - near)
+        self.image[box] *= three([1 - (1 - SHADOW) * soft] * 3)
 
     def polygon(self, points: NDArray[np.float64]) -> Mask:
         """Return the mask of a filled polygon of (x, y) corners."""
@@ -135,10 +150,11 @@ class Canvas:
 
     def ground_area(self) -> None:
         """Lay an irregular area of gravel, dirt or paving on the ground."""
-        kinds = ((GRAVEL, self.gravel), (DIRT, self.dirt), (PAVED, self.paving))
+        window, middle = self.around(self.place(), GROUND_REACH)
+        kinds = ((GRAVEL, window.gravel), (DIRT, window.dirt), (PAVED, window.paving))
         label, texture = kinds[int(self.rng.integers(3))]
-        area = self.blob(self.place(), self.rng.uniform(70, 150), wobble=0.15)
-        self.paint(area & self.safe, texture(), label)
+        area = window.blob(middle, self.rng.uniform(70, 150), wobble=0.15)
+        window.paint(area & window.safe, texture(), label)
 
     def path(self, label: int) -> None:
         """Lay a bent paved way from one side to the other."""
@@ -190,10 +206,24 @@ class Canvas:
 
     def finish(self) -> NDArray[np.uint8]:
         """Return the picture as a camera would give it: uneven light, slight blur and noise."""
-        light = 1 + 0.06 * self.noise(400)[..., None]
+        light = three([1 + 0.06 * self.noise(400)] * 3)
         blurred = cv2.GaussianBlur(self.image * light, (0, 0), 0.6)
-        noisy = blurred + self.rng.normal(0, 2.5, self.image.shape)
+        noisy = blurred + 2.5 * self.rng.standard_normal(self.image.shape, np.float32)
         return noisy.clip(0, 255).astype(np.uint8)
+
+
+def three(channels: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return channels [H, W] as float32 [H, W, 3]; numpy broadcasts slowly over a last axis of 3."""
+    return np.asarray(cv2.merge(channels), dtype=np.float32)
+
+
+def surroundings(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the smallest box around `mask`, `margin` pixels wider on each side."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return (
+        slice(max(int(rows[0]) - margin, 0), int(rows[-1]) + margin + 1),
+        slice(max(int(columns[0]) - margin, 0), int(columns[-1]) + margin + 1),
+    )
 
 
 def corners(centre: tuple[float, float], length: float, width: float, angle: float) -> NDArray[np.float64]:

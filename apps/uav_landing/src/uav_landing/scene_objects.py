@@ -32,6 +32,8 @@ from uav_landing.scene import (
     corners,
 )
 
+Draw = Callable[[Canvas, Point], None]
+
 ROOF_COLORS: tuple[Color, ...] = ((150, 72, 54), (120, 62, 52), (96, 96, 104), (132, 98, 78))
 CAR_COLORS: tuple[Color, ...] = ((190, 30, 30), (230, 230, 232), (30, 32, 38), (60, 88, 150), (150, 155, 160))
 CLOTHES: tuple[Color, ...] = ((200, 40, 60), (240, 200, 40), (40, 70, 180), (245, 245, 245), (30, 30, 34))
@@ -39,6 +41,11 @@ CLOTHES: tuple[Color, ...] = ((200, 40, 60), (240, 200, 40), (40, 70, 180), (245
 
 def _pick(canvas: Canvas, choices: tuple[Color, ...]) -> Color:
     return choices[int(canvas.rng.integers(len(choices)))]
+
+
+def _lit(color: Color, factor: float, offset: float = 0.0) -> Color:
+    red, green, blue = (min(value * factor + offset, 255.0) for value in color)
+    return red, green, blue
 
 
 def house(canvas: Canvas, at: Point) -> None:
@@ -52,11 +59,11 @@ def house(canvas: Canvas, at: Point) -> None:
     wall_centre = np.asarray(at) + across * (width / 2 + 9)
     canvas.paint(canvas.rectangle(tuple(wall_centre), length, 22, angle), (214, 205, 190), WALL)
     _openings(canvas, wall_centre, length, angle)
-    color = np.float32(_pick(canvas, ROOF_COLORS))
+    color = _pick(canvas, ROOF_COLORS)
     rows = (canvas.columns * across[0] + canvas.rows * across[1]) % 7 < 1.4
     for side, light in ((-1, 1.12), (1, 0.86)):
         centre = np.asarray(at) + across * side * width / 4
-        tiles = canvas.textured(tuple(color * light), fine=5, coarse=3)
+        tiles = canvas.textured(_lit(color, light), fine=5, coarse=3)
         tiles[rows] -= 22
         canvas.paint(canvas.rectangle(tuple(centre), length, width / 2 + 1, angle), tiles, ROOF)
     _chimney(canvas, at, angle)
@@ -139,20 +146,19 @@ def pool(canvas: Canvas, at: Point) -> None:
     length = canvas.rng.uniform(80, 120)
     canvas.paint(canvas.rectangle(at, length + 24, 74, angle), canvas.paving(), PAVED)
     ripples = 10 * np.sin(canvas.columns / 5 + 2 * canvas.noise(20)) + 5 * canvas.noise(9)
-    canvas.paint(
-        canvas.rectangle(at, length, 50, angle), np.float32((62, 172, 202)) + ripples[..., None], POOL
-    )
+    surface = np.array((62, 172, 202), np.float32) + ripples[..., None]
+    canvas.paint(canvas.rectangle(at, length, 50, angle), surface, POOL)
 
 
 def car(canvas: Canvas, at: Point) -> None:
     """A car seen from above: body, roof and dark glass."""
     angle = canvas.rng.uniform(0, 2 * np.pi)
     body = canvas.rectangle(at, 78, 36, angle)
-    color = np.float32(_pick(canvas, CAR_COLORS))
+    color = _pick(canvas, CAR_COLORS)
     canvas.shadow(body, 7)
-    canvas.paint(body, canvas.textured(tuple(color), fine=3, coarse=2), CAR)
+    canvas.paint(body, canvas.textured(color, fine=3, coarse=2), CAR)
     canvas.paint(canvas.rectangle(at, 46, 31, angle), (34, 40, 48), None)
-    canvas.paint(canvas.rectangle(at, 28, 29, angle), tuple(np.minimum(color * 1.1 + 8, 255)), None)
+    canvas.paint(canvas.rectangle(at, 28, 29, angle), _lit(color, 1.1, 8), None)
 
 
 def person(canvas: Canvas, at: Point) -> None:
@@ -161,7 +167,7 @@ def person(canvas: Canvas, at: Point) -> None:
     angle = canvas.rng.uniform(0, np.pi)
     body = canvas.rectangle(at, 2 * size, size, angle) | canvas.disc(at, size * 0.62)
     canvas.shadow(body, int(size))
-    canvas.paint(body, np.float32(_pick(canvas, CLOTHES)), PERSON)
+    canvas.paint(body, _pick(canvas, CLOTHES), PERSON)
     canvas.paint(canvas.disc(at, size * 0.4), (86, 58, 42), None)
 
 
@@ -217,7 +223,7 @@ def marker(canvas: Canvas, at: Point) -> None:
     canvas.paint(canvas.rectangle(tuple(corner), 9, 9, angle), (240, 240, 240), None)
 
 
-REACH = {
+REACH: dict[Draw, int] = {
     house: 190,
     tree: 125,
     bald_tree: 90,
@@ -231,7 +237,7 @@ REACH = {
 SMALL_REACH = 50
 
 
-def put(canvas: Canvas, draw: Callable[[Canvas, Point], None], at: Point) -> None:
+def put(canvas: Canvas, draw: Draw, at: Point) -> None:
     """Draw a thing at `at`, touching only the window of the scene that it can reach."""
     window, inside = canvas.around(at, REACH.get(draw, SMALL_REACH))
     draw(window, inside)

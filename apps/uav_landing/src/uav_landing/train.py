@@ -35,7 +35,7 @@ from uav_landing.models.build import build_model
 from uav_landing.models.pretrained import load_pretrained
 from uav_landing.outcome import finish
 from uav_landing.predictor import PhotoPredictor
-from uav_landing.rebuild import FIXED, describe
+from uav_landing.rebuild import FIXED, choose_device, describe
 from uav_landing.task import LandingTask
 
 FREE_SETTINGS = frozenset(
@@ -55,6 +55,7 @@ def main(parsed: Parsed[TrainConfig]) -> int:
     check(check_training(parsed), False, _log)
     config = shortened(parsed.config)
     try:
+        choose_device(config.run.device)
         world = join_world(config.run.device)
         return train(config, parsed, world).exit_code
     except (CheckpointError, RunFolderError, ResumeError) as error:
@@ -112,6 +113,8 @@ def train(config: TrainConfig, parsed: Parsed[TrainConfig], world: World) -> Sum
         )
         if world.main:
             finish(run, config, data, task, summary)
+    if config.run.test_run and summary.best is None:
+        raise TrainingError("--test-run ended without a validation")
     return summary
 
 
@@ -143,6 +146,7 @@ def build_loaders(
     photos = PhotoDataset(data.store, data.split.val, data.lookup)
     sampler = ShuffleSampler(len(crops), seed=config.run.seed, rank=world.rank, world=world.size)
     batches = Batches(sampler, config.run.batch_size, smallest=2 if model.needs_batch_above_one else 1)
+    _check_length(config, batches)
     evaluation = Batches(ShardedEvalSampler(len(photos), rank=world.rank, world=world.size), 1)
     return Loaders(
         train=make_loader(crops, batches, workers=config.run.workers, pin_memory=world.device.type == "cuda"),
@@ -150,6 +154,21 @@ def build_loaders(
         batches=batches,
         valid=make_loader(photos, evaluation),
     )
+
+
+def _check_length(config: TrainConfig, batches: Batches) -> None:
+    """Refuse an epoch without a batch and a warm-up that outlasts the run; raises UserError."""
+    steps = -(-len(batches) // config.run.accumulation_steps)
+    if not steps:
+        raise UserError(
+            f"an epoch has {len(batches.sampler)} crop, too few for a batch of --model-type "
+            f"{config.model.model_type}: raise --crops-per-image"
+        )
+    warmup = config.optimizer.warmup_epochs
+    if round(warmup * steps) >= config.run.epochs * steps:
+        raise UserError(
+            f"--warmup-epochs {warmup:g} never ends in {config.run.epochs} epochs of {steps} steps"
+        )
 
 
 def build_task(
@@ -163,11 +182,10 @@ def build_task(
         batch=config.evaluation.tile_batch,
         device=world.device,
     )
-    budget = balance.budget
-    start = initial_focal_loss(budget.presented.tolist(), budget.weights.tolist(), config.loss.gamma)
+    start = _initial_focal(config, balance)
     alarms = AlarmBoard(
         patience=config.evaluation.alarm_patience,
-        initial_focal=start if config.loss.loss == "balanced_focal" else None,
+        initial_focal=start,
         headline=config.evaluation.monitor,
     )
     return LandingTask(
@@ -178,6 +196,16 @@ def build_task(
         alarms=alarms if config.evaluation.alarms else None,
         stop_on_alarm=config.evaluation.stop_on_alarm,
     )
+
+
+def _initial_focal(config: TrainConfig, balance: Balance) -> float | None:
+    """Return the focal loss of a uniform guess, None for other losses."""
+    if config.loss.loss != "balanced_focal":
+        return None
+    shares, weights = balance.budget.presented.tolist(), balance.budget.weights.tolist()
+    if config.loss.focal_normalize == "alpha":
+        weights = [1.0] * len(weights)
+    return initial_focal_loss(shares, weights, config.loss.gamma)
 
 
 def fit_config(config: TrainConfig, world: World) -> FitConfig:
@@ -221,7 +249,8 @@ def open_run(config: TrainConfig, text: str, world: World) -> Run:
     if resume is not None:
         folder = run_folder_of(resume, config.run.output_dir)
         return start_run(folder, config=text, command=sys.argv, resuming=True)
-    folder = next_run_folder(config.run.output_dir) if world.main else config.run.output_dir
+    own = str(next_run_folder(config.run.output_dir)) if world.main else ""
+    folder = Path(world.gather(own)[0])
     return start_run(folder, config=text, command=sys.argv, resuming=False)
 
 

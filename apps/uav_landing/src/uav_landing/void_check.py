@@ -18,7 +18,7 @@ NEAR_PIXELS = 3.0
 REFERENCE_SIDE = 1280
 SEAM_SHARE = 0.90
 SEAM_AREA = 64.0
-TILE = 256
+TILE = 128
 
 Verdict = Literal["seam", "area", "none"]
 Mask = NDArray[np.uint8]

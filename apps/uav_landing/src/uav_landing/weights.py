@@ -61,7 +61,7 @@ def choose_weights(
         strategy = cast(Strategy, names[0])
         values = class_weights(statistics, strategy, max_ratio=cap, presented=presented)
         return WeightChoice(names[0], values, absent)
-    return WeightChoice("typed", _typed(names, len(class_ids)), absent)
+    return WeightChoice("typed", typed_weights(names, len(class_ids)), absent)
 
 
 def guide_weights(class_ids: Sequence[int]) -> NDArray[np.float64]:
@@ -72,7 +72,8 @@ def guide_weights(class_ids: Sequence[int]) -> NDArray[np.float64]:
     return class_weights(counts, "balanced")
 
 
-def _typed(values: Sequence[str], outputs: int) -> NDArray[np.float64]:
+def typed_weights(values: Sequence[str], outputs: int) -> NDArray[np.float64]:
+    """Return a typed list as float64 [K]; UserError for a wrong length, words, and numbers that cannot be."""
     try:
         weights = np.array([float(value) for value in values])
     except ValueError as error:

@@ -28,6 +28,8 @@ Pixels = NDArray[np.uint8]
 
 logger = logging.getLogger(__name__)
 
+ORIENTATION = 0x0112
+QUARTER_TURNS = (5, 6, 7, 8)
 BITS_PER_SAMPLE = 258
 BLOCK_PIXELS = 1 << 22
 
@@ -89,10 +91,12 @@ def load_photo(path: Path) -> Pixels:
 
 
 def photo_shape(path: Path) -> tuple[int, int]:
-    """Return (height, width) from the header alone, before any EXIF orientation."""
+    """Return (height, width) of the upright photo from its header alone."""
     with _opened(path) as image:
         width, height = image.size
-    return height, width
+        # asked without exif in the header, a PNG is decoded to its end in search of it
+        turned = "exif" in image.info and image.getexif().get(ORIENTATION) in QUARTER_TURNS
+    return (width, height) if turned else (height, width)
 
 
 def read_mask(path: Path, table: LabelTable, tolerance: int = 0) -> tuple[Pixels, UnknownLabels | None]:

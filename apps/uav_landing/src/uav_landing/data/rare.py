@@ -22,7 +22,8 @@ def rare_sampler(
 ) -> RareCropSampler | None:
     """Return the sampler of dangerous fine ids with at least 100 pixels in some photo.
 
-    None when `rare_crop_fraction` is 0 or no fine id qualifies. Images are places in `ids`.
+    Any photo that holds such an id may be drawn; images are places in `ids`. None when `rare_crop_fraction`
+    is 0 or no fine id qualifies.
     """
     histograms = np.stack([store.histogram(photo) for photo in ids])
     classes = [item.id for item in table.classes if item.landing == DANGER]
@@ -34,7 +35,6 @@ def rare_sampler(
         [store.all_positions(photo) for photo in ids],
         classes=eligible,
         temperature=config.rare_temperature,
-        min_pixels=FEWEST_PIXELS - 1,
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,13 @@ class World:
         return self.rank == 0
 
     def sum_(self, tensors: Iterable[Tensor]) -> None:
-        """Sum each tensor over the processes, in place."""
-        if self.size > 1:
-            for tensor in tensors:
-                dist.all_reduce(tensor)
+        """Sum each tensor over the processes, in place; the processes hold the same shapes."""
+        if self.size == 1:
+            return
+        for group in _by_kind(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in group]).to(self.device)
+            dist.all_reduce(flat)
+            _scatter(flat, group)
 
     def largest(self, value: int) -> int:
         """Return the largest of the processes' values."""
@@ -48,39 +53,69 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def from_main(self, value: _T) -> _T:
+        """Return rank 0's value on every process."""
+        if self.size == 1:
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0)
+        return held[0]
+
     def share_module(self, module: nn.Module) -> None:
         """Give every process rank 0's parameters and buffers."""
         if self.size > 1:
-            for tensor in module.state_dict().values():
-                dist.broadcast(tensor, src=0)
+            self._share([parameter.detach() for parameter in module.parameters()])
+            self.share_buffers(module)
 
     def share_buffers(self, module: nn.Module) -> None:
         """Give every process rank 0's buffers."""
         if self.size > 1:
-            for buffer in module.buffers():
-                dist.broadcast(buffer, src=0)
+            self._share(module.buffers())
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum gradients over the processes; a parameter without one counts as zero."""
-        if self.size == 1:
+    def _share(self, tensors: Iterable[Tensor]) -> None:
+        for group in _by_kind(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in group])
+            flat = flat.byte() if flat.dtype == torch.bool else flat
+            dist.broadcast(flat, src=0)
+            _scatter(flat, group)
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Sum gradients over the processes.
+
+        A parameter that has one on some processes counts as zero on the others; one that has none anywhere
+        keeps none, so that the optimiser leaves it alone as it does in a single process.
+        """
+        if self.size == 1 or not parameters:
             return
-        held = list(parameters)
-        for parameter in held:
-            if parameter.grad is None:
+        has = torch.tensor([parameter.grad is not None for parameter in parameters], device=self.device).int()
+        dist.all_reduce(has)
+        gradients = []
+        for parameter, count in zip(parameters, has.tolist(), strict=True):
+            if count and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        flat = torch.cat([parameter.grad.reshape(-1) for parameter in held if parameter.grad is not None])
-        dist.all_reduce(flat)
-        offset = 0
-        for parameter in held:
-            assert parameter.grad is not None
-            size = parameter.numel()
-            parameter.grad.copy_(flat[offset : offset + size].view_as(parameter))
-            offset += size
+            if parameter.grad is not None:
+                gradients.append(parameter.grad)
+        self.sum_(gradients)
 
     def barrier(self) -> None:
         """Wait for every process."""
         if self.size > 1:
             dist.barrier()
+
+
+def _by_kind(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
+    """Group tensors by type, in the order in which the types first appear."""
+    groups: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        groups.setdefault(tensor.dtype, []).append(tensor)
+    return list(groups.values())
+
+
+@torch.no_grad()
+def _scatter(flat: Tensor, tensors: list[Tensor]) -> None:
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
 
 
 def join_world(device: str = "auto", *, timeout_minutes: float = 10.0) -> World:
@@ -91,6 +126,8 @@ def join_world(device: str = "auto", *, timeout_minutes: float = 10.0) -> World:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
     chosen = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
     if size > 1 and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, timeout=timedelta(minutes=timeout_minutes))

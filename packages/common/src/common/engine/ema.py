@@ -20,20 +20,21 @@ class Ema:
         self.decay = decay
         self.updates = 0
         self.shadow = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._names = [name for name in self.shadow if name in parameters]
+        self._averages = [self.shadow[name] for name in self._names]
+        self._weights = [parameters[name] for name in self._names]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
         """Move the average towards the model's weights; call after an applied optimiser step only."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        parameters = dict(model.named_parameters())
-        names = [name for name in self.shadow if name in parameters]
-        average = [self.shadow[name] for name in names]
-        current = [parameters[name].detach() for name in names]
-        torch._foreach_lerp_(average, current, 1 - decay)
-        for name, value in model.state_dict().items():
-            if name not in parameters:
-                self.shadow[name].copy_(value)
+        torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
+        if len(self._names) < len(self.shadow):
+            for name, buffer in model.named_buffers(remove_duplicate=False):
+                if name in self.shadow:
+                    self.shadow[name].copy_(buffer)
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
@@ -44,6 +45,10 @@ class Ema:
             yield
         finally:
             model.load_state_dict(own)
+
+    def restart(self, model: nn.Module) -> None:
+        """Begin anew from the model's weights."""
+        self.load(model.state_dict(), 0)
 
     def load(self, shadow: dict[str, Tensor], updates: int) -> None:
         """Restore a saved average."""

@@ -1,45 +1,36 @@
-"""The training loop: the only place where gradients are computed and weights change."""
+"""The training loop: epochs of steps, validation after each, and everything that may end a run."""
 
 from __future__ import annotations
 
-import math
 import resource
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from common.engine.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_latest_good,
-    load_weights,
-    save_checkpoint,
-)
+from common.engine.checkpoint import CheckpointError
+from common.engine.course import Course
 from common.engine.distributed import World
+from common.engine.journal import Journal
 from common.engine.loading import Loaders
-from common.engine.randomness import random_state, set_random_state
 from common.engine.run import Run
+from common.engine.saving import ResumeError, Saver
 from common.engine.settings import FitConfig
 from common.engine.signals import StopRequest, listen_for_stop
-from common.engine.state import Progress, Provenance, changed_settings
-from common.engine.step import Optimization, TrainingError
-from common.engine.task import Batch, EpochReport, Task, batch_size, to_device
+from common.engine.state import Provenance
+from common.engine.step import Optimization, StepMemoryError, StepResult, TrainingError
+from common.engine.task import Batch, EpochReport, Task
+from common.engine.validation import measure, train_metrics
 from common.engine.wandb import WandbSink
 from common.engine.window import TermSums
 from common.schedulers.learning_rate import Schedule
 
-MAX_SAVE_FAILURES = 3
+__all__ = ["ResumeError", "Summary", "Trainer", "TrainingError", "fit", "peak_memory"]
+
 MAX_ROLLBACKS = 2
 STOPPED_BY_ALARM = 3
-
-
-class ResumeError(ValueError):
-    """A checkpoint does not belong to the run that asks for it; the message lists what differs."""
 
 
 @dataclass(frozen=True)
@@ -73,255 +64,261 @@ class _Clock:
 
 
 class Trainer:
-    """Everything a run in progress holds; `fit` drives it."""
+    """A run in progress; `fit` drives it."""
 
     def __init__(
-        self, run: Run, task: Task, loaders: Loaders, config: FitConfig, provenance: Provenance, world: World
+        self,
+        run: Run,
+        task: Task,
+        loaders: Loaders,
+        config: FitConfig,
+        provenance: Provenance,
+        world: World,
+        sink: WandbSink | None = None,
     ) -> None:
-        self.run, self.task, self.loaders, self.config = run, task, loaders, config
-        self.provenance, self.world = provenance, world
-        self.sink: WandbSink | None = None
-        self.optimization = Optimization(task, config, world)
-        self.model = self.optimization.model
-        self.steps_per_epoch = math.ceil(len(loaders.batches) / config.accumulation_steps)
-        if self.steps_per_epoch == 0:
+        self.task, self.config, self.world = task, config, world
+        if len(loaders.batches) == 0:
             raise ValueError(f"{len(loaders.sampler)} samples hold no batch of {loaders.batches.batch_size}")
+        self.optimization = Optimization(task, config, world)
+        self.course = Course(task, loaders, self.optimization, world, config.accumulation_steps)
+        self.progress = self.course.progress
+        self.journal = Journal(run, sink, self.progress)
+        self.saver = Saver(run, self.course, provenance, self.journal, config.keep_last)
+        self.folder = run.folder
         self.schedules = [
             Schedule(
                 config=config.schedule,
                 base_lr=rate,
-                total_steps=config.epochs * self.steps_per_epoch,
-                steps_per_epoch=self.steps_per_epoch,
+                total_steps=config.epochs * self.course.steps_per_epoch,
+                steps_per_epoch=self.course.steps_per_epoch,
                 mode=task.headline.mode,
             )
             for rate in self.optimization.base_lrs
         ]
-        self.progress = Progress()
-        self.epoch_sums = TermSums.empty()
-        self.recent = TermSums.empty()
         self.clock = _Clock.now()
-        self.epoch_seconds = 0.0
-        self.saved_at = time.monotonic()
-        self.save_failures = 0
         self.grad_norm = float("nan")
+        self.exit_code = 0
+        """128 + the signal that is ending the run."""
+        self.alarm = ""
+        """The alarm that is ending the run."""
 
     def train(self, stop: StopRequest) -> Summary:
-        """Run epochs until the planned number, a patience, a limit or a signal ends them."""
-        while self.progress.epoch < self.config.epochs:
-            self._train_epoch(stop)
-            if code := self.world.largest(stop.exit_code):
-                self._save(best=False)
-                return self._summary(f"stopped by signal {code - 128}", code)
-            at_limit = self._at_step_limit()
-            if not at_limit or self._epoch_complete():
-                self._close_epoch()
-            reason = self._validate_and_save(last=at_limit)
-            if reason:
-                return self._summary(reason, STOPPED_BY_ALARM if reason.startswith("alarm") else 0)
-            if at_limit:
-                return self._summary(f"reached {self.config.max_steps} steps")
-        return self._summary("completed all epochs")
+        """Run epochs until the planned number, a patience, a limit, an alarm or a signal ends them."""
+        while (reason := self._ending()) is None:
+            try:
+                self._train_epoch(stop)
+            except StepMemoryError:
+                self.saver.save()
+                raise
+            self._close_epoch(stop)
+        progress, metric = self.progress, self.task.headline.metric
+        code = self.exit_code or (STOPPED_BY_ALARM if self.alarm else 0)
+        return Summary(self.folder, progress.epoch, progress.step, metric, progress.best, reason, code)
 
-    def _train_epoch(self, stop: StopRequest) -> None:
-        self.model.train()
-        if self.progress.batch == 0:
-            self.task.begin_epoch(self.progress.epoch)
-            self.epoch_sums = TermSums.empty()
-            self.epoch_seconds = 0.0
-        self.clock, self.recent = _Clock.now(), TermSums.empty()
-        started = time.monotonic()
-        for window in self._windows():
-            self._step(window)
-            self._after_step()
-            if self._at_step_limit() or self.world.largest(stop.exit_code):
-                break
-        self.epoch_seconds += time.monotonic() - started
-
-    def _windows(self) -> Iterator[list[Batch]]:
-        """Yield the rest of the epoch in windows of micro-batches, moved to the device."""
-        loaders, progress = self.loaders, self.progress
-        loaders.sampler.set_epoch(progress.epoch)
-        loaders.sampler.start(self._position())
-        window: list[Batch] = []
-        waiting = time.monotonic()
-        left = len(loaders.batches) - progress.batch
-        iterator = iter(loaders.train)
-        for index in range(left):
-            batch = next(iterator)
-            window.append(to_device(batch, self.world.device))
-            if len(window) == self.config.accumulation_steps or index == left - 1:
-                self.clock.waited += time.monotonic() - waiting
-                yield window
-                window, waiting = [], time.monotonic()
-
-    def _position(self) -> int:
-        """Return how many draws of the epoch all processes have used."""
-        return self.progress.batch * self.loaders.batches.batch_size * self.world.size
-
-    def _close_epoch(self) -> None:
-        self.progress.epoch += 1
-        self.progress.batch = 0
-
-    def _epoch_complete(self) -> bool:
-        return self.progress.batch >= len(self.loaders.batches)
+    def _ending(self) -> str | None:
+        """Return why the run is over, or None."""
+        config, progress = self.config, self.progress
+        if self.exit_code:
+            return f"stopped by signal {self.exit_code - 128}"
+        if self.alarm:
+            return f"alarm {self.alarm}"
+        if config.early_stopping_patience and progress.stale >= config.early_stopping_patience:
+            return f"no better {self.task.headline.metric} in {config.early_stopping_patience} validations"
+        if progress.epoch >= config.epochs:
+            return "completed all epochs"
+        if self._at_step_limit():
+            return f"reached {config.max_steps} steps"
+        return None
 
     def _at_step_limit(self) -> bool:
         return bool(self.config.max_steps) and self.progress.step >= self.config.max_steps
+
+    def _train_epoch(self, stop: StopRequest) -> None:
+        """Train to the end of the epoch, or until the step limit or a signal."""
+        self.optimization.model.train()
+        self.course.begin_epoch()
+        self.clock = _Clock.now()
+        started = waiting = time.monotonic()
+        for window in self.course.windows():
+            self.clock.waited += time.monotonic() - waiting
+            self._step(window)
+            if self._after_step(stop):
+                break
+            waiting = time.monotonic()
+        self.course.tally.seconds += time.monotonic() - started
 
     def _step(self, window: list[Batch]) -> None:
         progress = self.progress
         place = (progress.step, progress.epoch, progress.history)
         factors = [schedule.factor(*place) * progress.lr_scale for schedule in self.schedules]
         result = self.optimization.take(window, factors, self._shrunk)
-        if result.applied:
-            progress.skipped = 0
-            self.epoch_sums.merge(result.sums)
-            self.recent.merge(result.sums)
-        self.grad_norm = result.grad_norm
+        first = self.course.position
         progress.step += 1
         progress.batch += len(window)
-        self.clock.samples += sum(batch_size(batch) for batch in window) * self.world.size
+        progress.discarded += not result.applied
+        self.grad_norm = result.grad_norm
+        self.clock.samples += sum(map(self.task.size, window)) * self.world.size
         if result.bad_terms:
-            self._not_finite(result.bad_terms)
+            self._not_finite(result, first)
+            return
+        progress.skipped = 0
+        self.course.tally.add(result.sums)
 
     def _shrunk(self, old: int, new: int) -> None:
         self.progress.recoveries += 1
         text = f"micro-batch {old} -> {new}, same samples and effective batch"
-        self._event("out_of_memory", text, micro_batch=new)
+        self.journal.event("out_of_memory", {"micro_batch": new}, text=text)
 
-    def _not_finite(self, bad: tuple[str, ...]) -> None:
-        progress = self.progress
+    def _not_finite(self, result: StepResult, first: int) -> None:
+        progress, bad = self.progress, list(result.bad_terms)
         progress.skipped += 1
-        where = f"step {progress.step}, epoch {progress.epoch + 1}, before batch {progress.batch + 1}"
+        where = (
+            f"step {progress.step}, epoch {progress.epoch + 1}, draws {first} to {self.course.position - 1}"
+        )
         text = f"not finite: {', '.join(bad)} at {where}; step skipped ({progress.skipped} in a row)"
-        self._event("nonfinite", text, terms=list(bad))
+        self.journal.event("nonfinite", {"terms": bad}, text=text)
         if self.config.nonfinite == "abort":
             raise TrainingError(text)
         if self.config.nonfinite == "rollback" or progress.skipped >= self.config.max_consecutive_nonfinite:
             self._roll_back(text)
 
     def _roll_back(self, text: str) -> None:
-        """Return to the last checkpoint's weights and moments at half the rate; the data position stays."""
-        if self.progress.rollbacks >= MAX_ROLLBACKS or not any(self.run.checkpoints.glob("step-*")):
-            raise TrainingError(f"{text}; no rollback left")
-        checkpoint, _ = load_latest_good(self.run.folder)
-        self._load_weights(checkpoint)
-        self.progress.rollbacks += 1
-        self.progress.skipped = 0
-        self.progress.lr_scale *= 0.5
-        self._event(
-            "rollback", f"rolled back to step {checkpoint.step}, learning rate halved", to=checkpoint.step
-        )
+        """Go back to the last checkpoint's weights at half the rate, or end the run when that was tried."""
+        progress = self.progress
+        if progress.rollbacks >= MAX_ROLLBACKS:
+            raise TrainingError(f"{text}; rolled back {MAX_ROLLBACKS} times already")
+        try:
+            to = self.saver.roll_back()
+        except CheckpointError as error:
+            raise TrainingError(f"{text}; no checkpoint to return to: {error}") from error
+        progress.rollbacks += 1
+        progress.skipped = 0
+        progress.lr_scale *= 0.5
+        self.journal.event("rollback", {"to": to}, text=f"rolled back to step {to}, learning rate halved")
 
-    def _after_step(self) -> None:
-        config, step = self.config, self.progress.step
-        if step % config.log_every == 0 or self._epoch_complete():
+    def _after_step(self, stop: StopRequest) -> bool:
+        """Log and save when it is time; return whether to leave the epoch before its end."""
+        config, step, complete = self.config, self.progress.step, self.course.epoch_complete
+        if step % config.log_every == 0 or complete:
             self._log_step()
-        minutes = (time.monotonic() - self.saved_at) / 60
+        late = bool(config.save_every_minutes) and self.saver.minutes >= config.save_every_minutes
+        asked = self.world.largest(stop.exit_code or int(late))
+        if asked > 1:
+            self.exit_code = asked
         due = bool(config.save_every_steps) and step % config.save_every_steps == 0
-        late = bool(config.save_every_minutes) and minutes >= config.save_every_minutes
-        if self.world.largest(int(due or late)) and not self._epoch_complete():
-            self._save(best=False)
+        leaving = bool(self.exit_code) or self._at_step_limit()
+        if (due or asked == 1) and not (complete or leaving):
+            self.saver.save()
+        return leaving
 
     def _log_step(self) -> None:
-        if not self.recent.totals:
+        tally, clock = self.course.tally, self.clock
+        if not tally.recent.totals:
             return
-        means = self.recent.reduced(self.world).means()
-        clock, step = self.clock, self.progress.step
+        means = tally.recent.reduced(self.world).means()
+        rates, speed = self.optimization.rates(), clock.samples / clock.seconds
         values = {f"train/{name}": value for name, value in means.items()}
-        values |= {"train/grad_norm": self.grad_norm, **self.optimization.rates()}
-        values |= {"train/samples_per_second": clock.samples / clock.seconds}
-        self._write("step", values)
-        self.run.console.step(
-            step,
-            self.config.max_steps or self.config.epochs * self.steps_per_epoch,
+        values |= {"train/grad_norm": self.grad_norm, **rates, "train/samples_per_second": speed}
+        self.journal.metrics("step", values)
+        self.journal.console.step(
+            self.progress.step,
+            self.config.max_steps or self.config.epochs * self.course.steps_per_epoch,
             loss=means.pop("loss"),
             terms=means,
-            lr=next(iter(self.optimization.rates().values())),
+            lr=next(iter(rates.values())),
             grad=self.grad_norm,
-            rate=clock.samples / clock.seconds,
+            rate=speed,
             waiting=clock.waited / clock.seconds,
-            memory_gib=self._memory(),
+            memory_gib=peak_memory(self.world.device) / 2**30,
         )
-        self.recent, self.clock = TermSums.empty(), _Clock.now()
+        tally.recent, self.clock = TermSums.empty(), _Clock.now()
 
-    def _memory(self) -> float:
-        return peak_memory(self.world.device) / 2**30
+    def _close_epoch(self, stop: StopRequest) -> None:
+        """Validate and save when it is time.
 
-    def _validate_and_save(self, *, last: bool) -> str:
-        """Validate when it is time, save, and return why the run should end, or nothing."""
+        What happens only because the run ends here, by a signal or a step limit, leaves no trace in the state
+        that is saved, so that the resumed run goes on as if it had not ended.
+        """
+        course, config = self.course, self.config
+        before, complete = course.state_dict(), course.epoch_complete
+        if self.exit_code:
+            self.saver.save(state=before)
+            return
+        self._log_step()
+        if complete:
+            course.close_epoch()
         epoch = self.progress.epoch
-        self._log_epoch()
-        if epoch % self.config.validate_every and epoch < self.config.epochs and not last:
-            self._save(best=False)
-            return ""
-        report = self._validate()
-        reason = self._announce(report)
-        self._save(best=report.improved)
-        patience = self.config.early_stopping_patience
-        if not reason and patience and self.progress.stale >= patience:
-            reason = f"no better {self.task.headline.metric} in {patience} validations"
-        return reason
+        regular = complete and (epoch % config.validate_every == 0 or epoch == config.epochs)
+        train = self._log_epoch()
+        if not regular and not self._at_step_limit():
+            self.saver.save()
+            return
+        report = self._validate(train, stop)
+        if report is None:
+            self.saver.save(state=before)
+            return
+        self._announce(report)
+        self.saver.save(best=report.improved, state=None if regular else before)
 
-    def _log_epoch(self) -> None:
-        self.epoch_means = self.epoch_sums.reduced(self.world).means() | self.task.train_metrics()
-        values = {f"train/{name}": value for name, value in self.epoch_means.items()}
-        self._write("epoch", values | {"train/seconds": self.epoch_seconds} | self.optimization.rates())
+    def _log_epoch(self) -> dict[str, float]:
+        tally = self.course.tally
+        means = tally.epoch.reduced(self.world).means() | train_metrics(self.task, self.world)
+        values = {f"train/{name}": value for name, value in means.items()}
+        self.journal.metrics("epoch", values | {"train/seconds": tally.seconds} | self.optimization.rates())
+        return means
 
-    def _validate(self) -> EpochReport:
+    def _validate(self, train: dict[str, float], stop: StopRequest) -> EpochReport | None:
+        """Return what the validation found, or None when a signal cut it short."""
         started = time.monotonic()
-        self.model.eval()
-        ema = self.optimization.ema
-        with nullcontext() if ema is None else ema.applied_to(self.model):
-            metrics = self._measure()
-        headline = self.task.headline
-        if headline.metric not in metrics:
-            raise KeyError(
-                f"the headline {headline.metric!r} is not among the metrics: {', '.join(sorted(metrics))}"
+        optimization, headline, progress = self.optimization, self.task.headline, self.progress
+        model, ema = optimization.model, optimization.ema
+        model.eval()
+        with nullcontext() if ema is None else ema.applied_to(model):
+            metrics = measure(
+                self.task,
+                self.course.loaders.valid,
+                optimization.precision,
+                self.world,
+                stop,
+                oom_recovery=self.config.oom_recovery,
             )
-        value, progress = metrics[headline.metric], self.progress
+        if metrics is None:
+            self.exit_code = self.world.largest(stop.exit_code)
+            return None
+        if headline.metric not in metrics:
+            names = ", ".join(sorted(metrics))
+            raise ValueError(f"the headline {headline.metric!r} is not among the metrics: {names}")
+        value = metrics[headline.metric]
         improved = headline.better(value, progress.best, self.config.early_stopping_min_delta)
         progress.history.append((progress.step, value))
         progress.stale = 0 if improved else progress.stale + 1
         if improved:
             progress.best, progress.best_step = value, progress.step
-        seconds = time.monotonic() - started
         return EpochReport(
             progress.epoch,
             progress.step,
-            self.epoch_means,
+            train,
             metrics,
             improved,
-            seconds,
-            self.optimization.rates(),
+            time.monotonic() - started,
+            optimization.rates(),
+            progress.recoveries,
         )
 
-    @torch.no_grad()
-    def _measure(self) -> dict[str, float]:
-        self.task.begin_validation()
-        sums = TermSums.empty()
-        for batch in self.loaders.valid:
-            with self.optimization.precision.autocast():
-                sums.add(self.task.validation_step(to_device(batch, self.world.device)))
-        self.world.sum_(self.task.metric_states())
-        return {**sums.reduced(self.world).means(), **self.task.metrics()}
-
-    def _announce(self, report: EpochReport) -> str:
-        values = {f"valid/{name}": value for name, value in report.valid.items()}
+    def _announce(self, report: EpochReport) -> None:
+        """Write and print what a validation found, and note an alarm that ends the run."""
         events = self.task.epoch_events(report)
-        self._write("validation", values | {"valid/seconds": report.seconds, "alarms": float(len(events))})
-        self.run.console.line("valid", self._valid_line(report))
+        values = {f"valid/{name}": value for name, value in report.valid.items()}
+        self.journal.metrics(
+            "validation", values | {"valid/seconds": report.seconds, "alarms": float(len(events))}
+        )
+        self.journal.console.line("valid", self._valid_line(report))
         for line in self.task.epoch_lines(report):
-            self.run.console.raw(line)
-        reason = ""
+            self.journal.console.raw(line)
         for event in events:
-            self.run.console.raw(event["text"])
-            self.run.events.write(event["kind"], self.progress.step, self.progress.epoch, event)
-            if self.sink is not None:
-                self.sink.alert(event["text"])
-            if event.get("stop"):
-                reason = f"alarm {event['name']}"
-        return reason
+            self.journal.alarm(event)
+        names = [str(event["name"]) for event in events if event.get("stop")]
+        self.alarm = self.world.from_main(names[-1] if names else "")
 
     def _valid_line(self, report: EpochReport) -> str:
         headline = self.task.headline.metric
@@ -331,104 +328,6 @@ class Trainer:
             for name in names
         ]
         return "  ".join([f"epoch {report.epoch} ", *parts, f"{report.seconds:.0f} s"])
-
-    def _save(self, *, best: bool) -> None:
-        """Write a checkpoint; a failure warns and leaves the old ones, the third in a row stops the run."""
-        self.saved_at = time.monotonic()
-        own = {"rng": random_state(), "task": self.task.state_dict(), "sums": self.epoch_sums.state_dict()}
-        ranks = self.world.gather(own)
-        if not self.world.main:
-            return
-        try:
-            path = save_checkpoint(
-                self.run.checkpoints, self._checkpoint(ranks), best=best, keep_last=self.config.keep_last
-            )
-        except CheckpointError as error:
-            self.save_failures += 1
-            self._event("save_failed", f"checkpoint not saved ({self.save_failures}): {error}")
-            if self.save_failures >= MAX_SAVE_FAILURES:
-                raise TrainingError(
-                    f"{MAX_SAVE_FAILURES} checkpoints in a row could not be saved: {error}"
-                ) from error
-            return
-        self.save_failures = 0
-        fields = {"path": path.name, "best": best}
-        self.run.events.write("checkpoint", self.progress.step, self.progress.epoch, fields)
-
-    def _checkpoint(self, ranks: list[dict[str, Any]]) -> Checkpoint:
-        headline, progress = self.task.headline, self.progress
-        value = progress.history[-1][1] if progress.history else None
-        return Checkpoint(
-            step=progress.step,
-            epoch=progress.epoch,
-            headline={"metric": headline.metric, "mode": headline.mode, "value": value},
-            model=self.model.state_dict(),
-            ema=None if self.optimization.ema is None else self.optimization.ema.shadow,
-            state={
-                "progress": progress.state_dict(),
-                "optimization": self.optimization.state_dict(),
-                "sampler": self.loaders.sampler.state_dict(self._position()),
-                "epoch_seconds": self.epoch_seconds,
-                "ranks": ranks,
-            },
-            config=self.provenance.config,
-            statistics=self.provenance.statistics,
-            metadata=self.provenance.metadata,
-            path=None,
-        )
-
-    def restore(self, where: str) -> None:
-        """Continue from a checkpoint; raises ResumeError listing settings or metadata that differ."""
-        checkpoint, messages = load_latest_good(where, self.run.folder)
-        for message in messages:
-            self.run.console.line("resume", message)
-        self._refuse_other_run(checkpoint)
-        self._load_weights(checkpoint)
-        state = checkpoint.state
-        self.progress = Progress.from_state(state["progress"])
-        self.loaders.sampler.load_state_dict(state["sampler"])
-        self.epoch_seconds = state["epoch_seconds"]
-        if len(state["ranks"]) == self.world.size:
-            own = state["ranks"][self.world.rank]
-            self.task.load_state_dict(own["task"])
-            self.epoch_sums = TermSums(**own["sums"])
-            set_random_state(own["rng"])
-        else:
-            text = f"saved by {len(state['ranks'])} processes, continued by {self.world.size}: not bitwise"
-            self.run.console.line("resume", text)
-        self.run.metrics.resume(checkpoint.step)
-        self.run.events.resume(checkpoint.step)
-        self.run.console.line("resume", f"step {checkpoint.step}, epoch {checkpoint.epoch + 1}")
-
-    def _refuse_other_run(self, checkpoint: Checkpoint) -> None:
-        there, here = checkpoint.metadata, self.provenance.metadata
-        lines = [
-            f"{name}: {there.get(name)!r} in the checkpoint, {here.get(name)!r} here"
-            for name in self.provenance.fixed_metadata
-            if there.get(name) != here.get(name)
-        ]
-        lines += changed_settings(checkpoint.config, self.provenance.config, self.provenance.free_settings)
-        if lines:
-            raise ResumeError("cannot resume, these differ:\n  " + "\n  ".join(lines))
-
-    def _load_weights(self, checkpoint: Checkpoint) -> None:
-        load_weights(self.model, checkpoint.model, what=str(checkpoint.path))
-        self.optimization.load_state_dict(checkpoint.state["optimization"], checkpoint.ema)
-
-    def _write(self, kind: str, values: dict[str, float]) -> None:
-        self.run.metrics.write(kind, self.progress.step, self.progress.epoch, values)
-        if self.sink is not None:
-            self.sink.log(values, self.progress.step)
-
-    def _event(self, kind: str, text: str, **fields: Any) -> None:
-        self.run.console.line(kind, text)
-        self.run.events.write(kind, self.progress.step, self.progress.epoch, {"text": text, **fields})
-
-    def _summary(self, reason: str, exit_code: int = 0) -> Summary:
-        progress, metric = self.progress, self.task.headline.metric
-        return Summary(
-            self.run.folder, progress.epoch, progress.step, metric, progress.best, reason, exit_code
-        )
 
 
 def fit(
@@ -447,16 +346,20 @@ def fit(
     `resume` is a run folder, a checkpoint folder, `last` or `best`. On one machine, with the same versions
     and number of processes, a run killed at any moment and resumed ends with the same weights, bit for bit.
 
-    Raises ValueError for settings that do not fit together, TrainingError when training cannot go on.
+    Raises ValueError for settings that do not fit together, ResumeError and CheckpointError when the run to
+    be resumed is another one or cannot be read, TrainingError when training cannot go on.
     """
-    trainer = Trainer(run, task, loaders, config, provenance, world or World())
-    trainer.sink = sink
-    if resume is not None:
-        trainer.restore(resume)
-    with listen_for_stop() as stop:
-        summary = trainer.train(stop)
-    if sink is not None:
-        sink.finish()
+    trainer = Trainer(run, task, loaders, config, provenance, world or World(), sink)
+    exit_code = 1
+    try:
+        if resume is not None:
+            trainer.saver.restore(resume)
+        with listen_for_stop() as stop:
+            summary = trainer.train(stop)
+        exit_code = summary.exit_code
+    finally:
+        if sink is not None:
+            sink.finish(exit_code)
     return summary
 
 

@@ -29,7 +29,7 @@ class TrainSampler(Sized, Protocol):
 
 
 class Batches:
-    """Consecutive samples of `sampler` in lists of `batch_size`; a trailing list under `smallest` is dropped."""
+    """Consecutive draws of `sampler` in lists of `batch_size`; a last one under `smallest` is dropped."""
 
     def __init__(self, sampler: Any, batch_size: int, smallest: int = 1) -> None:
         if batch_size < smallest:

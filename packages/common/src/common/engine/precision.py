@@ -51,9 +51,14 @@ class MixedPrecision:
         return bool(self._scaler.get_scale() >= before)
 
     def skip(self) -> None:
-        """Account for a step that was not taken."""
+        """Account for a step that is not taken although its gradients were unscaled."""
         if self._scaler is not None:
             self._scaler.update()
+
+    @property
+    def may_overflow(self) -> bool:
+        """Whether gradients that are not finite only mean that the scale is still too large."""
+        return self._scaler is not None and self._scaler.get_scale() >= 1.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the scaler's state."""

@@ -1,6 +1,8 @@
-"""What a step needs to be taken back: buffers and random state, and which errors mean out of memory."""
+"""What a step needs to be taken back: buffers, metrics and random state; which errors mean out of memory."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,24 +25,45 @@ def smaller_micro_batch(size: int, factor: float, smallest: int) -> int | None:
 
 
 class Rewind:
-    """Buffers (running statistics) and the torch random state at the start of a step."""
+    """Buffers (running statistics), training metrics and torch's random state, as they were at `mark`.
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
-        self._device = device
-        self._buffers = list(model.buffers())
-        self._saved = [buffer.clone() for buffer in self._buffers]
-        self._cpu = torch.get_rng_state()
-        self._cuda: Tensor | None = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    `metrics` returns the tensors in which the task counts; `random` says whether steps may be replayed.
+    """
+
+    def __init__(
+        self, model: nn.Module, metrics: Callable[[], Sequence[Tensor]], device: torch.device, *, random: bool
+    ) -> None:
+        self._metrics, self._device, self._random = metrics, device, random
+        self._holders = [module._buffers for module in model.modules() if module._buffers]
+        self._saved: list[Tensor] = []
+        self._cpu = self._cuda = torch.empty(0)
 
     @torch.no_grad()
-    def buffers(self) -> None:
-        """Restore the buffers, for a step whose result is discarded."""
-        for buffer, saved in zip(self._buffers, self._saved, strict=True):
-            buffer.copy_(saved)
+    def mark(self) -> None:
+        """Remember the present state."""
+        live = self._live()
+        if [tensor.shape for tensor in live] != [tensor.shape for tensor in self._saved]:
+            self._saved = [tensor.clone() for tensor in live]
+        elif live:
+            torch._foreach_copy_(self._saved, live)
+        if self._random:
+            self._cpu = torch.get_rng_state()
+            if self._device.type == "cuda":
+                self._cuda = torch.cuda.get_rng_state(self._device)
 
-    def everything(self) -> None:
-        """Restore buffers and random state, so that the same step can be replayed."""
-        self.buffers()
+    @torch.no_grad()
+    def discard(self) -> None:
+        """Restore buffers and metrics, for a step whose result does not count."""
+        for tensor, saved in zip(self._live(), self._saved, strict=True):
+            tensor.copy_(saved)
+
+    def replay(self) -> None:
+        """Restore buffers, metrics and random state, so that the same step can be made again."""
+        self.discard()
         torch.set_rng_state(self._cpu)
-        if self._cuda is not None:
+        if self._device.type == "cuda":
             torch.cuda.set_rng_state(self._cuda, self._device)
+
+    def _live(self) -> list[Tensor]:
+        buffers = [buffer for held in self._holders for buffer in held.values() if buffer is not None]
+        return [*buffers, *self._metrics()]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from common.schedulers.learning_rate import ScheduleConfig
 
 Precision = Literal["fp32", "bf16", "fp16"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
+Nonfinite = Literal["skip", "rollback", "abort"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
     """Optimiser of all trainable parameters."""
 
-    name: Literal["adamw", "adam", "sgd"] = "adamw"
+    name: OptimizerName = "adamw"
     """adam couples weight decay with the gradient (L2); sgd uses `momentum`."""
     lr: float = 3e-4
     """Base learning rate, never scaled by the batch size."""
@@ -24,6 +27,13 @@ class OptimizerConfig:
     """SGD only."""
     decay_all: bool = False
     """Apply weight decay to every parameter."""
+
+    def __post_init__(self) -> None:
+        _check_choice("optimizer", self.name, OptimizerName)
+        _check_not_negative("weight_decay", self.weight_decay)
+        _check_not_negative("lr", self.lr)
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), got {self.momentum}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +68,7 @@ class FitConfig:
     """Optimiser steps between console lines."""
     max_steps: int = 0
     """Stop after this many optimiser steps; 0 = off. Schedules still span all epochs."""
-    nonfinite: Literal["skip", "rollback", "abort"] = "skip"
+    nonfinite: Nonfinite = "skip"
     """What to do with a step whose loss or gradient is not finite."""
     max_consecutive_nonfinite: int = 5
     """Skipped steps in a row before a rollback to the last checkpoint at half the learning rate."""
@@ -70,20 +80,34 @@ class FitConfig:
     """Smallest micro-batch tried."""
 
     def __post_init__(self) -> None:
-        positive = (
+        _check_choice("precision", self.precision, Precision)
+        _check_choice("nonfinite", self.nonfinite, Nonfinite)
+        for name in (
             "epochs",
             "accumulation_steps",
             "validate_every",
             "keep_last",
             "log_every",
             "min_batch_size",
-        )
-        for name in positive:
+            "max_consecutive_nonfinite",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("clip_norm", "early_stopping_min_delta", "save_every_minutes"):
+            _check_not_negative(name, getattr(self, name))
+        for name in ("save_every_steps", "max_steps", "early_stopping_patience"):
+            _check_not_negative(name, getattr(self, name) or 0)
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if not 0 < self.oom_reduction_factor < 1:
             raise ValueError(f"oom_reduction_factor must be in (0, 1), got {self.oom_reduction_factor}")
-        if self.clip_norm < 0:
-            raise ValueError(f"clip_norm must not be negative, got {self.clip_norm}")
+
+
+def _check_choice(name: str, value: str, choices: object) -> None:
+    if value not in get_args(choices):
+        raise ValueError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
+
+
+def _check_not_negative(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must not be negative, got {value}")

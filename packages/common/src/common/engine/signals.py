@@ -28,7 +28,8 @@ def listen_for_stop() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    usual = {number: signal.getsignal(number) or signal.SIG_DFL for number in numbers}
 
     def note(number: int, frame: FrameType | None) -> None:
         request.signal = number

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -33,6 +34,8 @@ class Progress:
     """(step, headline) of each validation."""
     skipped: int = 0
     """Steps skipped in a row because a loss or gradient was not finite."""
+    discarded: int = 0
+    """All steps without effect: skipped ones, and those at which the scale of fp16 gradients was found."""
     rollbacks: int = 0
     recoveries: int = 0
     """Out-of-memory recoveries."""
@@ -42,10 +45,10 @@ class Progress:
         """Return plain types."""
         return asdict(self)
 
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Progress:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        return cls(**state)
+        for name in asdict(self):
+            setattr(self, name, copy.copy(state[name]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +56,8 @@ class Provenance:
     """What a checkpoint says about the run besides its weights.
 
     `config` is the YAML text of the settings, `metadata` what the application needs to rebuild the model,
-    labels and preprocessing (JSON types). On resume, settings must agree except those in `free_settings`,
-    and metadata must agree in `fixed_metadata`.
+    labels and preprocessing (JSON types). On resume, settings must agree except those in `free_settings`
+    (the name of a setting or of the group it is in), and metadata must agree in `fixed_metadata`.
     """
 
     config: str
@@ -100,23 +103,22 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, dict[str, Any
     for name, saved in state.items():
         parameter = known[name]
         optimizer.state[parameter] = {
-            key: _beside(value, parameter) if isinstance(value, Tensor) and key != "step" else _copy(value)
+            key: _beside(value, parameter) if isinstance(value, Tensor) else value
             for key, value in saved.items()
         }
 
 
 def _beside(value: Tensor, parameter: nn.Parameter) -> Tensor:
-    return torch.empty_like(parameter).copy_(value)
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value
+    """Return a copy where the optimiser wants it: counters on the device, moments laid out as the weights."""
+    if not value.dim():
+        return value.clone().to(parameter.device)
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 def changed_settings(old: str, new: str, free: frozenset[str]) -> list[str]:
     """Return a line for each setting that differs between two YAML texts and is not free to change."""
     before, after = _flat(yaml.safe_load(old) or {}), _flat(yaml.safe_load(new) or {})
-    names = sorted(name for name in before.keys() | after.keys() if name.split(".")[-1] not in free)
+    names = sorted(name for name in before.keys() | after.keys() if free.isdisjoint(name.split(".")))
     return [
         f"{name}: {before.get(name)!r} in the checkpoint, {after.get(name)!r} asked for"
         for name in names

@@ -17,7 +17,7 @@ from common.engine.precision import MixedPrecision
 from common.engine.recovery import Rewind, is_out_of_memory, smaller_micro_batch
 from common.engine.settings import FitConfig
 from common.engine.state import build_optimizer, load_optimizer_state, optimizer_state
-from common.engine.task import Batch, Task, batch_size
+from common.engine.task import Batch, Task
 from common.engine.window import TermSums, accumulate, window_normalizers
 
 OnShrink = Callable[[int, int], None]
@@ -25,6 +25,10 @@ OnShrink = Callable[[int, int], None]
 
 class TrainingError(RuntimeError):
     """Training cannot go on; the message says why."""
+
+
+class StepMemoryError(TrainingError):
+    """A step does not fit into memory however it is cut; nothing has moved."""
 
 
 @dataclass(frozen=True)
@@ -51,39 +55,34 @@ class Optimization:
         self.ema = Ema(self.model, config.ema_decay) if config.ema_decay else None
         self.micro_batch: int | None = None
         """Micro-batch size in force after an out-of-memory recovery."""
+        self._rewind = Rewind(self.model, task.train_metric_states, world.device, random=config.oom_recovery)
 
     def take(self, window: list[Batch], lr_factors: list[float], on_shrink: OnShrink) -> StepResult:
         """Step on the gradient of `window`, group i at `lr_factors[i]` times its base rate.
 
         Out of memory replays the same samples in smaller pieces and tells `on_shrink(old, new)`.
-        Raises TrainingError at the smallest piece.
+        Raises StepMemoryError at the smallest piece.
         """
         for group, base, factor in zip(self.optimizer.param_groups, self.base_lrs, lr_factors, strict=True):
             group["lr"] = base * factor
         norms = window_normalizers(self.task, window, self.world)
-        rewind = Rewind(self.model, self.world.device)
-        sums = self._accumulate(window, norms, rewind, on_shrink)
+        self._rewind.mark()
+        sums = self._accumulate(window, norms, on_shrink)
         self.world.sum_gradients(self.parameters)
         self.precision.unscale(self.optimizer)
-        result = self._apply(sums, rewind)
+        result = self._apply(sums)
         self.optimizer.zero_grad(set_to_none=True)
         return result
 
-    def _accumulate(
-        self,
-        window: list[Batch],
-        norms: dict[str, Tensor],
-        rewind: Rewind,
-        on_shrink: OnShrink,
-    ) -> TermSums:
+    def _accumulate(self, window: list[Batch], norms: dict[str, Tensor], on_shrink: OnShrink) -> TermSums:
         while True:
             sums = self._try(window, norms)
             failed = self.world.largest(int(sums is None))
             if sums is not None and not failed:
                 return sums
             self.optimizer.zero_grad(set_to_none=True)
-            rewind.everything()
-            self._shrink(max(batch_size(batch) for batch in window), on_shrink)
+            self._rewind.replay()
+            self._shrink(self.world.largest(max(map(self.task.size, window))), on_shrink)
 
     def _try(self, window: list[Batch], norms: dict[str, Tensor]) -> TermSums | None:
         try:
@@ -100,36 +99,42 @@ class Optimization:
         limit = self.micro_batch
         if limit is None:
             return window
-        return [
-            part for batch in window for part in self.task.split(batch, math.ceil(batch_size(batch) / limit))
-        ]
+        task = self.task
+        return [part for batch in window for part in task.split(batch, math.ceil(task.size(batch) / limit))]
 
     def _shrink(self, size: int, on_shrink: OnShrink) -> None:
         current = min(size, self.micro_batch or size)
         smaller = smaller_micro_batch(current, self.config.oom_reduction_factor, self.config.min_batch_size)
         if smaller is None:
-            raise TrainingError(f"out of memory at the smallest micro-batch, {current} of {size} samples")
+            raise StepMemoryError(
+                f"out of memory at the smallest micro-batch: {current} of {size} samples, "
+                f"min_batch_size {self.config.min_batch_size}"
+            )
         self.micro_batch = smaller
         on_shrink(current, smaller)
 
-    def _apply(self, sums: TermSums, rewind: Rewind) -> StepResult:
+    def _apply(self, sums: TermSums) -> StepResult:
         norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        totals = torch.stack([norm.double(), *sums.totals.values()]).tolist()
+        checks = torch.stack([norm.double(), *sums.totals.values()])
+        self.world.sum_([checks])
+        values = checks.tolist()
+        grad_norm = values[0] / self.world.size
         bad = tuple(
             name
-            for name, total in zip(["gradient", *sums.totals], totals, strict=True)
-            if not math.isfinite(total)
+            for name, value in zip(["gradient", *sums.totals], values, strict=True)
+            if not math.isfinite(value)
         )
-        if bad and self.precision.precision != "fp16":
-            rewind.buffers()
-            return StepResult(sums, totals[0], applied=False, bad_terms=bad)
+        if bad and not (bad == ("gradient",) and self.precision.may_overflow):
+            self.precision.skip()
+            self._rewind.discard()
+            return StepResult(sums, grad_norm, applied=False, bad_terms=bad)
         if self.config.clip_norm:
             clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
         applied = self.precision.step(self.optimizer)
         self.world.share_buffers(self.model)
         if applied and self.ema is not None:
             self.ema.update(self.model)
-        return StepResult(sums, totals[0], applied)
+        return StepResult(sums, grad_norm, applied)
 
     def rates(self) -> dict[str, float]:
         """Return each group's learning rate as used in the last step."""
@@ -139,15 +144,24 @@ class Optimization:
         """Return optimiser, scaler and averaging state; weights are stored apart."""
         return {
             "optimizer": optimizer_state(self.optimizer),
+            "lrs": [float(group["lr"]) for group in self.optimizer.param_groups],
             "scaler": self.precision.state_dict(),
             "ema_updates": 0 if self.ema is None else self.ema.updates,
             "micro_batch": self.micro_batch,
         }
 
     def load_state_dict(self, state: dict[str, Any], ema: dict[str, Tensor] | None) -> None:
-        """Restore what `state_dict` returned, and the averaged weights."""
+        """Restore what `state_dict` returned, and the averaged weights; the model's own are loaded before.
+
+        An average that was not saved begins at the model's weights.
+        """
         load_optimizer_state(self.optimizer, state["optimizer"])
+        for group, rate in zip(self.optimizer.param_groups, state["lrs"]):
+            group["lr"] = rate
         self.precision.load_state_dict(state["scaler"])
         self.micro_batch = state["micro_batch"]
-        if self.ema is not None and ema is not None:
-            self.ema.load(ema, state["ema_updates"])
+        if self.ema is not None:
+            if ema is None:
+                self.ema.restart(self.model)
+            else:
+                self.ema.load(ema, state["ema_updates"])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,7 +38,7 @@ class Headline:
 
     def better(self, value: float, best: float | None, min_delta: float = 0.0) -> bool:
         """Return whether `value` improves on `best`; the first finite value always does, NaN never."""
-        if value != value:
+        if not math.isfinite(value):
             return False
         if best is None:
             return True
@@ -62,10 +63,11 @@ class EpochReport:
 class Task(ABC):
     """A model with its losses and metrics. One subclass per application; the engine knows nothing else.
 
-    A batch is whatever the loader yields: a dictionary or list of tensors, ragged lists of views, sequences.
-    Metric state lives in the task: `training_step` and `validation_step` update it, `train_metrics` and
-    `metrics` read it, `begin_epoch` and `begin_validation` reset it. State needed to resume in mid-epoch
-    is returned by `state_dict`.
+    A batch is a mapping, tuple or list of fields (tensors, nested fields, or lists with one entry per sample,
+    such as ragged views); one of another form needs `size` and `split` of its own. Metric state lives in the
+    task: `training_step` and `validation_step` update it, `train_metrics` and `metrics` read it,
+    `begin_epoch` and `begin_validation` reset it. State needed to resume in mid-epoch is returned by
+    `state_dict`.
     """
 
     model: nn.Module
@@ -90,11 +92,22 @@ class Task(ABC):
         """Return the validation metrics as flat names without prefix; must hold the headline."""
 
     def metric_states(self) -> list[Tensor]:
-        """Return the tensors to sum over ranks before `metrics`; they are reduced in place."""
+        """Return the tensors that `validation_step` updates.
+
+        They are summed over ranks, in place, before `metrics`, and put back when a batch is judged again.
+        """
+        return []
+
+    def train_metric_states(self) -> list[Tensor]:
+        """Return the tensors that `training_step` updates.
+
+        They are put back when a step is discarded or replayed, and hold the sums over ranks while
+        `train_metrics` reads them.
+        """
         return []
 
     def begin_epoch(self, epoch: int) -> None:
-        """Reset training metrics."""
+        """Reset training metrics. Called once more, before `load_state_dict`, on a resume in mid-epoch."""
 
     def begin_validation(self) -> None:
         """Reset validation metrics."""
@@ -114,6 +127,10 @@ class Task(ABC):
         """
         return []
 
+    def size(self, batch: Batch) -> int:
+        """Return the number of samples of a batch."""
+        return batch_size(batch)
+
     def split(self, batch: Batch, parts: int) -> list[Batch]:
         """Cut a batch into up to `parts` smaller ones along dimension 0 of every tensor and list."""
         return split_batch(batch, parts)
@@ -127,39 +144,67 @@ class Task(ABC):
 
 
 def batch_size(batch: Batch) -> int:
-    """Return the number of samples: the length of the first tensor or list found."""
-    if isinstance(batch, Tensor | list):
-        return len(batch)
-    if isinstance(batch, Mapping):
-        return batch_size(next(iter(batch.values())))
-    if isinstance(batch, tuple):
-        return batch_size(batch[0])
-    raise TypeError(f"a batch holds tensors, lists, tuples or mappings, not {type(batch).__name__}")
+    """Return the number of samples: the common length of the tensors and lists in `batch`.
+
+    Raises TypeError when there are none, ValueError when their lengths differ.
+    """
+    lengths = set(_lengths(batch))
+    if not lengths:
+        raise TypeError(f"a batch holds tensors or lists with one entry per sample; {type(batch)} has none")
+    if len(lengths) > 1:
+        raise ValueError(
+            f"the fields of a batch have {', '.join(map(str, sorted(lengths)))} entries: one per sample is "
+            "expected; a list of samples goes inside a mapping, other forms need Task.size and Task.split"
+        )
+    return lengths.pop()
 
 
 def split_batch(batch: Batch, parts: int) -> list[Batch]:
     """Cut `batch` along dimension 0 into up to `parts` pieces of equal size, the last one maybe smaller."""
     size = batch_size(batch)
-    step = -(-size // min(parts, size))
+    step = -(-size // max(1, min(parts, size)))
     return [_slice(batch, start, start + step) for start in range(0, size, step)]
 
 
-def _slice(value: Any, start: int, stop: int) -> Any:
-    if isinstance(value, Tensor | list):
-        return value[start:stop]
-    if isinstance(value, Mapping):
-        return {name: _slice(item, start, stop) for name, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_slice(item, start, stop) for item in value)
-    return value
+def _lengths(batch: Batch) -> Iterator[int]:
+    fields = batch.values() if isinstance(batch, Mapping) else batch
+    if isinstance(batch, Tensor):
+        fields = [batch]
+    elif not isinstance(batch, Mapping | list | tuple):
+        return
+    for field_ in fields:
+        if isinstance(field_, Tensor):
+            if field_.dim():
+                yield len(field_)
+        elif isinstance(field_, list):
+            yield len(field_)
+        else:
+            yield from _lengths(field_)
+
+
+def _slice(batch: Batch, start: int, stop: int) -> Batch:
+    def cut(field: Any) -> Any:
+        whole = isinstance(field, Tensor) and not field.dim()
+        if isinstance(field, Tensor | list):
+            return field if whole else field[start:stop]
+        return _slice(field, start, stop)
+
+    return cut(batch) if isinstance(batch, Tensor) else _rebuilt(batch, cut)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Move every tensor of a nested batch to `device` without waiting for the copy."""
+    """Return `batch` with every tensor on `device`, without waiting for the copies."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
-    if isinstance(batch, Mapping):
-        return {name: to_device(item, device) for name, item in batch.items()}
-    if isinstance(batch, list | tuple):
-        return type(batch)(to_device(item, device) for item in batch)
-    return batch
+    return _rebuilt(batch, lambda item: to_device(item, device))
+
+
+def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a container of the same kind with `change` applied to its items; other values as they are."""
+    if isinstance(value, Mapping):
+        return {name: change(item) for name, item in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*map(change, value))
+    if isinstance(value, list | tuple):
+        return type(value)(map(change, value))
+    return value

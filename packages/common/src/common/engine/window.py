@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,9 @@ from torch import Tensor
 from common.engine.distributed import World
 from common.engine.precision import MixedPrecision
 from common.engine.task import Batch, LossTerm, Task
+
+_TINY = 1e-12
+"""Stands for a count of zero in a division; the total is zero then as well."""
 
 
 @dataclass
@@ -44,26 +48,38 @@ class TermSums:
         )
 
     def reduced(self, world: World) -> TermSums:
-        """Return the sums over all processes."""
-        copy = TermSums(
-            {name: value.clone() for name, value in self.totals.items()},
-            {name: value.clone() for name, value in self.counts.items()},
-            dict(self.weights),
-        )
-        world.sum_(copy.totals.values())
-        world.sum_(copy.counts.values())
-        return copy
+        """Return the sums over all processes; one that has seen no batch adds nothing."""
+        if world.size == 1:
+            return self
+        merged = TermSums.empty()
+        for part in world.gather(self.state_dict()):
+            merged.merge(TermSums(**part))
+        return merged
 
     def means(self) -> dict[str, float]:
-        """Return each term's mean and `loss`, their weighted sum. Waits for the device."""
-        means = {
-            name: float(total / self.counts[name].clamp_min(1e-12)) for name, total in self.totals.items()
-        }
-        return {"loss": sum(self.weights[name] * value for name, value in means.items()), **means}
+        """Return each term's mean, and `loss`, their weighted sum. Waits for the device once."""
+        if not self.totals:
+            return {"loss": float("nan")}
+        means = [total / self.counts[name].clamp_min(_TINY) for name, total in self.totals.items()]
+        values = dict(zip(self.totals, torch.stack(means).tolist(), strict=True))
+        return {**values, "loss": sum(self.weights[name] * value for name, value in values.items())}
 
-    def state_dict(self) -> dict[str, dict[str, Tensor] | dict[str, float]]:
-        """Return the sums as plain types."""
-        return {"totals": self.totals, "counts": self.counts, "weights": self.weights}
+    def state_dict(self) -> dict[str, Any]:
+        """Return the sums as plain types and tensors on the CPU."""
+        return {
+            "totals": {name: total.cpu() for name, total in self.totals.items()},
+            "counts": {name: count.cpu() for name, count in self.counts.items()},
+            "weights": dict(self.weights),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], device: torch.device) -> TermSums:
+        """Restore what `state_dict` returned."""
+        return cls(
+            {name: total.to(device) for name, total in state["totals"].items()},
+            {name: count.to(device) for name, count in state["counts"].items()},
+            dict(state["weights"]),
+        )
 
 
 def window_normalizers(task: Task, batches: Sequence[Batch], world: World) -> dict[str, Tensor]:
@@ -72,7 +88,9 @@ def window_normalizers(task: Task, batches: Sequence[Batch], world: World) -> di
     for batch in batches:
         for name, count in task.normalizers(batch).items():
             norms[name] = norms[name] + count.double() if name in norms else count.double()
-    world.sum_(norms[name] for name in sorted(norms))
+    if world.size > 1:
+        norms = {name: norms[name].clone() for name in sorted(norms)}
+        world.sum_(norms.values())
     return norms
 
 
@@ -91,9 +109,9 @@ def accumulate(
         if terms.keys() != norms.keys():
             raise ValueError(f"training_step gave terms {sorted(terms)}, normalizers gave {sorted(norms)}")
         parts = [
-            term.weight * term.total / norms[name].clamp_min(1e-12).to(term.total.dtype)
+            term.weight * term.total / norms[name].clamp_min(_TINY).to(term.total.dtype)
             for name, term in terms.items()
         ]
-        precision.backward(torch.stack(parts).sum())
+        precision.backward(parts[0] if len(parts) == 1 else torch.stack(parts).sum())
         sums.add(terms)
     return sums

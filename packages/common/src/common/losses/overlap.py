@@ -115,7 +115,8 @@ class _HardSums(torch.autograd.Function):
         mask = labels.valid.unsqueeze(1).to(both.dtype)
         grad = predicted.view(*predicted.shape, *[1] * (len(shape) - 1)) * mask
         table = torch.nn.functional.pad(both + predicted, (0, 1))
-        own = table.gather(1, labels.index.reshape(shape[0], -1)).view(shape).unsqueeze(1)
+        flat = labels.index.unsqueeze(1).flatten(1)
+        own = table.gather(1, flat).view(shape).unsqueeze(1)
         known = labels.index.masked_fill(~labels.valid, 0).unsqueeze(1)
         return grad.scatter_(1, known, own), None
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 IntArray = NDArray[Any]
 
+_WORTH_NARROWING = 4096  # elements from which one pass over bytes beats two over int64
 _UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
@@ -51,8 +52,7 @@ class ConfusionMatrix:
         if target.device.type != "cpu":
             _count_on_device(self._state, labels, target, self._side, ignored)
             return
-        columns = labels.numpy() if labels is not prediction else _clip(labels.numpy(), self.num_classes)
-        _count_on_host(self._state.numpy(), columns, target.numpy(), self._side, ignored)
+        _count_on_host(self._state.numpy(), labels.numpy(), target.numpy(), self._side, ignored)
 
     def compute(self) -> Tensor:
         """Return the matrix int64 [K, K]; ValueError if a target or prediction lay outside 0..K-1."""
@@ -136,14 +136,14 @@ class ConfusionMatrix:
 
 
 def _count_on_host(
-    state: IntArray, columns: IntArray, truth: IntArray, side: int, ignore_index: int | None
+    state: IntArray, labels: IntArray, truth: IntArray, side: int, ignore_index: int | None
 ) -> None:
     """Add to the bins; NumPy, because its small operations cost a fraction of torch's."""
-    narrow = truth.itemsize == 1 and side**2 <= 256
+    narrow = side**2 <= 256 and truth.size >= _WORTH_NARROWING
     dtype: type[np.integer[Any]] = np.uint8 if narrow else np.int64
-    index = _clip(truth, side - 1).astype(dtype, copy=False)
+    index = _clip(truth, side - 1, dtype)
     index *= side
-    index += columns.astype(dtype, copy=False)
+    index += _clip(labels, side - 1, dtype)
     index = index.reshape(-1)
     if narrow:  # torch counts bytes as they are, NumPy would widen them first
         state[:-1] += torch.bincount(torch.from_numpy(index), minlength=side**2).numpy()
@@ -153,13 +153,16 @@ def _count_on_host(
         state[-1] += np.count_nonzero(truth == ignore_index)
 
 
-def _clip(labels: IntArray, upper: int) -> IntArray:
-    """Return a new array, bytes or int64, with all labels outside 0..upper-1 set to upper."""
+def _clip(labels: IntArray, upper: int, dtype: type[np.integer[Any]]) -> IntArray:
+    """Return a new array of `dtype` with all labels outside 0..upper-1 set to upper."""
     unsigned = labels.view(_UNSIGNED[labels.itemsize])  # what was negative is huge
-    clipped: IntArray = np.minimum(unsigned, min(upper, 256**labels.itemsize - 1))
-    if clipped.itemsize == 1:
-        return clipped
-    return clipped.view(np.int64) if clipped.itemsize == 8 else clipped.astype(np.int64)
+    limit = min(upper, 256**labels.itemsize - 1)
+    clipped: IntArray
+    if unsigned.itemsize == 8 and dtype is np.int64:
+        clipped = np.minimum(unsigned, limit)
+        return clipped.view(np.int64)
+    clipped = np.minimum(unsigned, limit, out=np.empty(labels.shape, dtype), casting="unsafe")
+    return clipped
 
 
 def _count_on_device(

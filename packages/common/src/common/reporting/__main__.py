@@ -1,4 +1,4 @@
-"""`python -m common.reporting RUN_FOLDER ...`: write `report.html` of each run again, and an index of them."""
+"""`python -m common.reporting RUN_FOLDER ...`: write each run's `report.html` again, and an index of them."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-_NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+_NORMS_OF_ANY_SHAPE = (nn.LayerNorm, nn.RMSNorm)
 
 
 def param_groups(
@@ -93,6 +93,6 @@ def _without_decay(model: nn.Module) -> set[str]:
             vector = parameter.ndim <= 1 or (
                 leaf != "weight" and sum(size > 1 for size in parameter.shape) <= 1
             )
-            if vector or leaf == "bias" or isinstance(module, _NORMS):
+            if vector or leaf == "bias" or isinstance(module, _NORMS_OF_ANY_SHAPE):
                 names.add(f"{path}.{leaf}" if path else leaf)
     return names

@@ -1,0 +1,139 @@
+"""A run under way: everything that changes while it trains, and how that becomes a checkpoint's state."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from common.engine.distributed import World
+from common.engine.loading import Loaders
+from common.engine.randomness import random_state, set_random_state
+from common.engine.state import Progress
+from common.engine.step import Optimization
+from common.engine.task import Batch, Task, to_device
+from common.engine.window import TermSums
+
+
+@dataclass
+class Tally:
+    """Training losses since the epoch began and since the last step line, and the epoch's training time."""
+
+    epoch: TermSums = field(default_factory=TermSums.empty)
+    recent: TermSums = field(default_factory=TermSums.empty)
+    seconds: float = 0.0
+
+    def add(self, sums: TermSums) -> None:
+        """Add the losses of one step."""
+        self.epoch.merge(sums)
+        self.recent.merge(sums)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain types and tensors."""
+        return {
+            "epoch": self.epoch.state_dict(),
+            "recent": self.recent.state_dict(),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restore what `state_dict` returned."""
+        self.epoch = TermSums.from_state(state["epoch"], device)
+        self.recent = TermSums.from_state(state["recent"], device)
+        self.seconds = state["seconds"]
+
+
+@dataclass
+class Course:
+    """What a checkpoint stores of a run besides the weights."""
+
+    task: Task
+    loaders: Loaders
+    optimization: Optimization
+    world: World
+    accumulation_steps: int
+    progress: Progress = field(default_factory=Progress)
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of a whole epoch; the remainder of micro-batches is a step of its own."""
+        return math.ceil(len(self.loaders.batches) / self.accumulation_steps)
+
+    @property
+    def draws_per_batch(self) -> int:
+        """Samples in a micro-batch of all processes."""
+        return self.loaders.batches.batch_size * self.world.size
+
+    @property
+    def position(self) -> int:
+        """Draws of the epoch that all processes have used."""
+        return self.progress.batch * self.draws_per_batch
+
+    @property
+    def epoch_complete(self) -> bool:
+        """Whether every micro-batch of the epoch has been used."""
+        return self.progress.batch >= len(self.loaders.batches)
+
+    def begin_epoch(self) -> None:
+        """Start the epoch at its first batch, or do nothing in its middle."""
+        if self.progress.batch == 0:
+            self.task.begin_epoch(self.progress.epoch)
+            self.tally = Tally()
+
+    def close_epoch(self) -> None:
+        """Count a complete epoch."""
+        self.progress.epoch += 1
+        self.progress.batch = 0
+
+    def windows(self) -> Iterator[list[Batch]]:
+        """Yield the rest of the epoch in windows of micro-batches, on the device."""
+        loaders = self.loaders
+        left = len(loaders.batches) - self.progress.batch
+        if left <= 0:
+            return
+        loaders.sampler.set_epoch(self.progress.epoch)
+        loaders.sampler.start(self.position)
+        with torch.random.fork_rng(devices=[]):
+            iterator = iter(loaders.train)
+        for start in range(0, left, self.accumulation_steps):
+            count = min(self.accumulation_steps, left - start)
+            yield [to_device(next(iterator), self.world.device) for _ in range(count)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of all processes as plain types and tensors; all of them call this together."""
+        own = {
+            "rng": random_state(),
+            "task": copy.deepcopy(to_device(self.task.state_dict(), torch.device("cpu"))),
+            "tally": self.tally.state_dict(),
+        }
+        return {
+            "progress": self.progress.state_dict(),
+            "optimization": self.optimization.state_dict(),
+            "position": self.position,
+            "sampler": self.loaders.sampler.state_dict(self.position),
+            "ranks": self.world.gather(own),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> list[str]:
+        """Restore what `state_dict` returned, except the optimisation; return lines about what could not be.
+
+        With another number of processes the epoch goes on from the micro-batch that held the next sample.
+        """
+        progress, ranks = self.progress, state["ranks"]
+        progress.load_state_dict(state["progress"])
+        self.loaders.sampler.load_state_dict(state["sampler"])
+        progress.batch = state["position"] // self.draws_per_batch
+        if progress.batch:
+            self.task.begin_epoch(progress.epoch)
+        if len(ranks) != self.world.size:
+            return [f"saved by {len(ranks)} processes, continued by {self.world.size}: not bitwise"]
+        own = ranks[self.world.rank]
+        self.task.load_state_dict(own["task"])
+        self.tally.load_state_dict(own["tally"], self.world.device)
+        set_random_state(own["rng"])
+        return []

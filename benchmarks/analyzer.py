@@ -14,6 +14,7 @@ from timing import Entry, Row, Settings, absolute, at_most
 MASKS = 400
 SAMPLES = (12, 36)
 GIGABYTE = 1e9
+COMMAND = "from uav_landing.cli import main; raise SystemExit(main())"
 
 
 def analyze(settings: Settings) -> Iterator[Row]:
@@ -37,7 +38,7 @@ def analyze(settings: Settings) -> Iterator[Row]:
 
 
 def _count(root: Path, masks: int) -> Ended:
-    command = ["-m", "uav_landing.cli", "analyze", "--dataset-path", str(root), "--workers", "2"]
+    command = ["-c", COMMAND, "analyze", "--dataset-path", str(root), "--workers", "2"]
     samples = ["--samples", str(masks), "--sample-order", "first"] if masks != MASKS else []
     return run_python([*command, *samples, "--no-plot", "--output-dir", str(root.parent / "out")])
 

@@ -37,9 +37,12 @@ def crop(settings: Settings) -> Iterator[Row]:
         def decode() -> tuple[Pixels, Pixels]:
             place = window()
             rows, columns = slice(place.top, place.top + CROP[0]), slice(place.left, place.left + CROP[1])
-            image = cv2.imread(str(pair.image), cv2.IMREAD_COLOR)[rows, columns]
-            labels = cv2.imread(str(pair.mask), cv2.IMREAD_UNCHANGED)[rows, columns]
-            return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB)), np.ascontiguousarray(labels)
+            image = cv2.imread(str(pair.image), cv2.IMREAD_COLOR)
+            labels = cv2.imread(str(pair.mask), cv2.IMREAD_UNCHANGED)
+            assert image is not None
+            assert labels is not None
+            upright = cv2.cvtColor(image[rows, columns], cv2.COLOR_BGR2RGB)
+            return np.asarray(upright), np.ascontiguousarray(labels[rows, columns])
 
         actions = {"decode": decode, "store": lambda: cut(store, pair.id, window(), CROP)}
         seconds = interleave(actions, settings)

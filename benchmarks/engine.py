@@ -124,7 +124,8 @@ def raw_loop(steps: int) -> float:
 def overhead(settings: Settings) -> Iterator[Row]:
     """Time per step that `fit` adds to the loop written out, same data, optimiser and loss."""
     steps = 50 if settings.small else 1000
-    engine_loop(steps), raw_loop(steps)
+    for loop in (engine_loop, raw_loop):
+        loop(steps)
     pairs = []
     for repeat in range(settings.repeats):
         loops = (engine_loop, raw_loop) if repeat % 2 == 0 else (raw_loop, engine_loop)

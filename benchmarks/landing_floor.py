@@ -1,8 +1,8 @@
 """The floor a landing network must beat: boosted trees on the colour and blur of single pixels.
 
 Photos of split sdd32 at half scale (640 x 426), 24 features per pixel: LAB and HSV, and the local mean and
-deviation of LAB in squares of 5, 15 and 41 px. 2400 pixels of each training photo, 120 rounds. Judged on whole
-photos with the code and the intervals of `uav-landing evaluate`, also on frames of a foreign flight.
+deviation of LAB in squares of 5, 15 and 41 px. 2400 pixels of each training photo, 120 rounds. Judged on
+whole photos with the code and the intervals of `uav-landing evaluate`, also on frames of a foreign flight.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ RECIPES = (
 def features(image: Pixels) -> Features:
     """Return 24 numbers per pixel of RGB uint8 [H, W, 3], float32 [H * W, 24]."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
-    planes = [lab, cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float32)]
+    planes: list[NDArray[Any]] = [lab, cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float32)]
     for side in WINDOWS:
         mean = cv2.blur(lab, (side, side))
         variance = cv2.blur(lab * lab, (side, side)) - mean * mean

@@ -33,7 +33,7 @@ def make_photo(index: int, size: tuple[int, int]) -> tuple[Pixels, Pixels]:
     large = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     noise = np.empty(large.shape, dtype=np.int8)
     cv2.setRNGSeed(index)
-    cv2.randn(noise, (0, 0, 0), (NOISE, NOISE, NOISE))
+    cv2.randn(noise, np.zeros(3), np.full(3, NOISE))
     noisy = cv2.add(large, noise, dtype=cv2.CV_8U)
     return np.asarray(noisy), np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST))
 

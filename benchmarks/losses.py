@@ -29,7 +29,7 @@ LossFunction = Callable[[Tensor, Tensor], Tensor]
 
 
 def problem(num_classes: int, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Return logits [B, K, H, W] that ask for a gradient, and labels [B, H, W], every class in every image."""
+    """Return logits [B, K, H, W] that ask for a gradient, and labels [B, H, W] of all classes."""
     batch, height, width = SMALL if settings.small else SIZES[num_classes]
     generator = torch.Generator().manual_seed(0)
     logits = 2 * torch.randn(batch, num_classes, height, width, generator=generator)
@@ -62,8 +62,8 @@ def against_cross_entropy(settings: Settings) -> Iterator[Row]:
         seconds = interleave({"torch": step(reference, logits, target), **actions}, settings)
         for name, (_, budget) in COSTS.items():
             limit = budget if name != "lovasz" or num_classes == 4 else None
-            what = f"{name} / cross-entropy, K {num_classes}, {target.numel() / 1e6:.2f} Mpx"
-            yield ratio(what, seconds, name, "torch", limit)
+            what = f"{name} / cross-entropy, K {num_classes}"
+            yield ratio(what, seconds, name, "torch", limit, note=f"{target.numel() / 1e6:.2f} Mpx")
 
 
 def _focal(num_classes: int) -> LossFunction:
@@ -124,35 +124,37 @@ def _one_vs_rest_focal(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _kornia_focal() -> LossFunction:
-    from kornia.losses import focal_loss as theirs
+    from kornia.losses import focal_loss as theirs  # type: ignore[import-not-found]
 
     return partial(theirs, alpha=None, gamma=GAMMA, reduction="mean")
 
 
 def _monai_focal() -> LossFunction:
-    from monai.losses import FocalLoss
+    from monai.losses import FocalLoss  # type: ignore[import-not-found]
 
     theirs = FocalLoss(to_onehot_y=True, use_softmax=True, gamma=GAMMA)
     return lambda logits, target: theirs(logits, target.unsqueeze(1))
 
 
 def _smp_focal() -> LossFunction:
-    from segmentation_models_pytorch.losses import FocalLoss
+    from segmentation_models_pytorch.losses import FocalLoss  # type: ignore[import-not-found]
 
-    theirs = FocalLoss(mode="multiclass", gamma=GAMMA)
-    return lambda logits, target: theirs(logits, target) / logits.shape[1]
+    theirs: LossFunction = FocalLoss(mode="multiclass", gamma=GAMMA)
+    return theirs
 
 
 def _kornia_lovasz() -> LossFunction:
-    from kornia.losses import lovasz_softmax_loss as theirs
+    from kornia.losses import lovasz_softmax_loss
 
+    theirs: LossFunction = lovasz_softmax_loss
     return theirs
 
 
 def _smp_lovasz() -> LossFunction:
     from segmentation_models_pytorch.losses import LovaszLoss
 
-    return LovaszLoss(mode="multiclass")
+    theirs: LossFunction = LovaszLoss(mode="multiclass")
+    return theirs
 
 
 ENTRIES: dict[str, Entry] = {"cross_entropy": against_cross_entropy, "peers": against_peers}

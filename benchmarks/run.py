@@ -14,7 +14,7 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -40,7 +40,7 @@ PACKAGES = (
     "segmentation-models-pytorch",
 )
 FAILED = 1
-WIDTHS = (46, 11, 22, 10, 8)
+WIDTHS = (50, 10, 20, 7, 7)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ def _write(path: Path, config: BenchConfig, rows: Sequence[tuple[str, Row]]) -> 
     path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _versions() -> Iterator[tuple[str, str]] | dict[str, str]:
+def _versions() -> dict[str, str]:
     installed = {dist.metadata["Name"].lower() for dist in metadata.distributions()}
     return {name: metadata.version(name) for name in PACKAGES if name in installed}
 

@@ -101,8 +101,8 @@ def interleave(
     calls = {name: _calls(action, prepare) for name, action in actions.items()}
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     for repeat in range(settings.repeats):
-        names = list(actions) if repeat % 2 == 0 else list(reversed(actions))
-        for name in names:
+        names = list(actions)
+        for name in names if repeat % 2 == 0 else reversed(names):
             seconds[name].append(_time(actions[name], calls[name], prepare))
     return {name: np.array(values) for name, values in seconds.items()}
 

@@ -123,7 +123,10 @@ def test_console_numbers_are_those_of_the_matrix(
     assert headline is not None
     assert headline[1] == f"{matrix[3, 1] / matrix[3].sum():.3f}"
     assert text.index("danger_as_safe") < text.index("miou_landing")
-    assert re.search(r"^person +[\d,]+ +\d\.\d{3}", text, re.MULTILINE)
+    for row in result["fine"]:
+        assert re.search(
+            rf"^{row['name']} +{row['support']:,} +{row['Pixels']['value']:.3f} ", text, re.MULTILINE
+        )
     assert "no intervals: they need at least 2 groups" in text
     assert "trained this checkpoint" not in text
 

@@ -115,7 +115,7 @@ def _cells(estimate: Estimate) -> list[str]:
 
 
 def _short(value: float) -> str:
-    return f"{value:.1f}" if value >= 100 else f"{value:.3f}"
+    return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 10 else f"{value:.4f}"
 
 
 def _saturated(table: ClassTable, scheme: str) -> bool:
@@ -199,8 +199,11 @@ def _advice(analysis: Analysis, void: str) -> Iterator[str]:
     if ratio > HIGH:
         yield "  --loss balanced_focal --class-weights balanced: every class weighs the same in the loss"
         yield "  or --loss logit_adjusted --class-weights none: the same aim through the class shares"
-    hints = [text for level, text in table.statistics.advice() if level == "warning" or not seam]
-    yield from (f"  {text}" for text in hints)
+    for level, text in table.statistics.advice():
+        if level == "warning":
+            yield f"  {text}"
+        elif not seam:
+            yield f"  in general: {text}"
     yield from _far_from_guide(analysis)
 
 

@@ -36,7 +36,7 @@ def _ranges(config: TrainConfig) -> Iterator[Finding]:
         "--grad-clip: not negative": optimizer.grad_clip >= 0,
         "--eta-min: not negative": optimizer.eta_min >= 0,
         "--t-0, --t-mult: at least 1": optimizer.t_0 >= 1 and optimizer.t_mult >= 1,
-        "--warmup-epochs: from 0 to below --epochs": 0 <= optimizer.warmup_epochs < run.epochs,
+        "--warmup-epochs: from 0 to below --epochs": 0 <= optimizer.warmup_epochs < max(run.epochs, 1),
         "--max-memory-gb: greater than 0": run.max_memory_gb > 0,
         "--max-disk-gb: greater than 0": config.store.max_disk_gb > 0,
         "--workers: not negative": run.workers >= 0,

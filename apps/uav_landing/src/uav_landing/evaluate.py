@@ -16,6 +16,8 @@ from uav_landing.evaluation_page import write_html
 from uav_landing.judging import judge
 from uav_landing.rebuild import Trained, choose_device, load_trained
 
+FEW_GROUPS = 10
+
 _log = logging.getLogger("uav_landing")
 
 
@@ -74,8 +76,8 @@ def _header(config: EvaluateConfig, trained: Trained, photos: JudgedPhotos) -> l
         ("model", f"{block['model_type']}   {trained.path}   epoch {trained.epoch}   step {trained.step}"),
         (
             "data",
-            f"{photos.photos.format}: {config.split}, {len(photos.ids)} photos in {groups} groups "
-            f"({photos.how})   scale {photos.store.scale:g}, metrics at this scale",
+            f"{photos.photos.format}: {config.split} ({photos.how})   photos {len(photos.ids)}   "
+            f"groups {groups}   scale {photos.store.scale:g}, metrics at this scale",
         ),
         ("window", f"tiles {tile}   overlap {config.tile_overlap:g}{flips}"),
         *(("note", remark) for remark in photos.remarks),
@@ -88,7 +90,8 @@ def _interval_notes(config: EvaluateConfig, groups: int) -> list[tuple[str, str]
         return []
     if groups < 2:
         return [("note", "no intervals: they need at least 2 groups of photos")]
-    return [("note", f"[low, high]: 95 % interval, {config.bootstrap} resamples of {groups} groups")]
+    few = "; so few make it too narrow" if groups < FEW_GROUPS else ""
+    return [("note", f"[low, high]: 95 % interval, {config.bootstrap} resamples of {groups} groups{few}")]
 
 
 def _destination(path: Path | None, trained: Trained) -> Path | None:

@@ -70,8 +70,8 @@ def _write_events(
 def _body(run: RunData, verdict: Verdict, trained: Trained, photos: JudgedPhotos) -> Html:
     judged = verdict.judged
     lead = (
-        f"{len(judged.ids)} photos in {len(set(judged.groups))} groups, split {verdict.split} "
-        f"({photos.how}), {photos.photos.format}, checkpoint of epoch {trained.epoch}, step {trained.step:,}."
+        f"Split {verdict.split} ({photos.how}), {photos.photos.format}; photos {len(judged.ids)}, "
+        f"groups {len(set(judged.groups))}; checkpoint of epoch {trained.epoch}, step {trained.step:,}."
     )
     header = node(
         "header",

@@ -48,7 +48,7 @@ def class_metrics(matrix: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
 
 def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return part / whole, NaN where the whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0))
 
 
 def summary_metrics(matrix: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:

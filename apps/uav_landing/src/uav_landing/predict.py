@@ -63,7 +63,7 @@ def main(parsed: Parsed[PredictConfig]) -> int:
         write_description(config.output, photo.stem, {**description, **origin})
         console.line("photo", f"{_shares_line(photo, description)}   {time.monotonic() - started:.1f} s")
         done += 1
-    console.line("done", f"{done} photos   {config.output}" + (f"   {failed} unreadable" if failed else ""))
+    console.line("done", f"photos {done}   {config.output}" + (f"   unreadable {failed}" if failed else ""))
     return 1 if failed else 0
 
 
@@ -135,8 +135,8 @@ def _make_folder(path: Path) -> None:
 
 def _header(source: PhotoInput, scale: float, notes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     yield from (("warning", note) for note in notes)
-    count = f": {len(source.files)} photos" if source.kind == "folder" else ""
-    left_out = f"   {source.left_out} other files left out" if source.left_out else ""
+    count = f"   photos {len(source.files)}" if source.kind == "folder" else ""
+    left_out = f"   other files left out {source.left_out}" if source.left_out else ""
     yield "input", f"{source.kind} {source.path}{count}{left_out}   shown to the network at scale {scale:g}"
 
 

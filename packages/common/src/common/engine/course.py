@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -16,34 +16,30 @@ from common.engine.randomness import random_state, set_random_state
 from common.engine.state import Progress
 from common.engine.step import Optimization
 from common.engine.task import Batch, Task, to_device
-from common.engine.window import TermSums
+from common.engine.window import LossSums
 
 
 @dataclass
 class Tally:
     """Training losses since the epoch began and since the last step line, and the epoch's training time."""
 
-    epoch: TermSums = field(default_factory=TermSums.empty)
-    recent: TermSums = field(default_factory=TermSums.empty)
+    epoch: LossSums = field(default_factory=LossSums)
+    recent: LossSums = field(default_factory=LossSums)
     seconds: float = 0.0
 
-    def add(self, sums: TermSums) -> None:
+    def add(self, sums: LossSums) -> None:
         """Add the losses of one step."""
         self.epoch.merge(sums)
         self.recent.merge(sums)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return plain types and tensors."""
-        return {
-            "epoch": self.epoch.state_dict(),
-            "recent": self.recent.state_dict(),
-            "seconds": self.seconds,
-        }
+        """Return plain types."""
+        return asdict(self)
 
-    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.epoch = TermSums.from_state(state["epoch"], device)
-        self.recent = TermSums.from_state(state["recent"], device)
+        self.epoch = LossSums(**state["epoch"])
+        self.recent = LossSums(**state["recent"])
         self.seconds = state["seconds"]
 
 
@@ -134,6 +130,6 @@ class Course:
             return [f"saved by {len(ranks)} processes, continued by {self.world.size}: not bitwise"]
         own = ranks[self.world.rank]
         self.task.load_state_dict(own["task"])
-        self.tally.load_state_dict(own["tally"], self.world.device)
+        self.tally.load_state_dict(own["tally"])
         set_random_state(own["rng"])
         return []

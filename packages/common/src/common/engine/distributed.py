@@ -113,7 +113,7 @@ def _by_kind(tensors: Iterable[Tensor]) -> list[list[Tensor]]:
 
 @torch.no_grad()
 def _scatter(flat: Tensor, tensors: list[Tensor]) -> None:
-    parts = flat.split([tensor.numel() for tensor in tensors])
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view(tensor.shape))
 

@@ -23,7 +23,7 @@ class Ema:
         parameters = dict(model.named_parameters(remove_duplicate=False))
         self._names = [name for name in self.shadow if name in parameters]
         self._averages = [self.shadow[name] for name in self._names]
-        self._weights = [parameters[name] for name in self._names]
+        self._weights: list[Tensor] = [parameters[name] for name in self._names]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:

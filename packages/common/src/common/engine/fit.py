@@ -24,7 +24,7 @@ from common.engine.step import Optimization, StepMemoryError, StepResult, Traini
 from common.engine.task import Batch, EpochReport, Task
 from common.engine.validation import measure, train_metrics
 from common.engine.wandb import WandbSink
-from common.engine.window import TermSums
+from common.engine.window import LossSums
 from common.schedulers.learning_rate import Schedule
 
 __all__ = ["ResumeError", "Summary", "Trainer", "TrainingError", "fit", "peak_memory"]
@@ -215,7 +215,7 @@ class Trainer:
         tally, clock = self.course.tally, self.clock
         if not tally.recent.totals:
             return
-        means = tally.recent.reduced(self.world).means()
+        means = tally.recent.means()
         rates, speed = self.optimization.rates(), clock.samples / clock.seconds
         values = {f"train/{name}": value for name, value in means.items()}
         values |= {"train/grad_norm": self.grad_norm, **rates, "train/samples_per_second": speed}
@@ -231,7 +231,7 @@ class Trainer:
             waiting=clock.waited / clock.seconds,
             memory_gib=peak_memory(self.world.device) / 2**30,
         )
-        tally.recent, self.clock = TermSums.empty(), _Clock.now()
+        tally.recent, self.clock = LossSums(), _Clock.now()
 
     def _close_epoch(self, stop: StopRequest) -> None:
         """Validate and save when it is time.
@@ -262,7 +262,7 @@ class Trainer:
 
     def _log_epoch(self) -> dict[str, float]:
         tally = self.course.tally
-        means = tally.epoch.reduced(self.world).means() | train_metrics(self.task, self.world)
+        means = tally.epoch.means() | train_metrics(self.task, self.world)
         values = {f"train/{name}": value for name, value in means.items()}
         self.journal.metrics("epoch", values | {"train/seconds": tally.seconds} | self.optimization.rates())
         return means

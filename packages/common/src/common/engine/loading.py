@@ -81,7 +81,7 @@ def make_loader(
     """
     return DataLoader(
         dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory and torch.cuda.is_available(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -30,10 +31,10 @@ class MixedPrecision:
             return nullcontext()
         return torch.autocast(self.device.type, _DTYPES[self.precision])
 
-    def backward(self, objective: Tensor) -> None:
-        """Add the gradients of `objective`, scaled when needed."""
-        scaled = objective if self._scaler is None else self._scaler.scale(objective)
-        torch.autograd.backward(scaled)
+    def backward(self, terms: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Add the gradients of sum(value * share) over (value, share) pairs, scaled when needed."""
+        shares = [share if self._scaler is None else self._scaler.scale(share) for _, share in terms]
+        torch.autograd.backward([value for value, _ in terms], shares)
 
     def unscale(self, optimizer: Optimizer) -> None:
         """Bring gradients back to their true size, before clipping."""

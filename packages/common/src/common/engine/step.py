@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from common.engine.distributed import World
 from common.engine.ema import Ema
@@ -18,7 +18,7 @@ from common.engine.recovery import Rewind, is_out_of_memory, smaller_micro_batch
 from common.engine.settings import FitConfig
 from common.engine.state import build_optimizer, load_optimizer_state, optimizer_state
 from common.engine.task import Batch, Task
-from common.engine.window import TermSums, accumulate, window_normalizers
+from common.engine.window import LossSums, WindowLosses, accumulate, window_normalizers
 
 OnShrink = Callable[[int, int], None]
 
@@ -35,7 +35,7 @@ class StepMemoryError(TrainingError):
 class StepResult:
     """Outcome of one attempted step. `bad_terms` names what was not finite; nothing moved then."""
 
-    sums: TermSums
+    sums: LossSums
     grad_norm: float
     applied: bool
     bad_terms: tuple[str, ...] = ()
@@ -67,24 +67,24 @@ class Optimization:
             group["lr"] = base * factor
         norms = window_normalizers(self.task, window, self.world)
         self._rewind.mark()
-        sums = self._accumulate(window, norms, on_shrink)
+        losses = self._accumulate(window, norms, on_shrink)
         self.world.sum_gradients(self.parameters)
         self.precision.unscale(self.optimizer)
-        result = self._apply(sums)
+        result = self._apply(losses, norms)
         self.optimizer.zero_grad(set_to_none=True)
         return result
 
-    def _accumulate(self, window: list[Batch], norms: dict[str, Tensor], on_shrink: OnShrink) -> TermSums:
+    def _accumulate(self, window: list[Batch], norms: dict[str, Tensor], on_shrink: OnShrink) -> WindowLosses:
         while True:
-            sums = self._try(window, norms)
-            failed = self.world.largest(int(sums is None))
-            if sums is not None and not failed:
-                return sums
+            losses = self._try(window, norms)
+            failed = self.world.largest(int(losses is None))
+            if losses is not None and not failed:
+                return losses
             self.optimizer.zero_grad(set_to_none=True)
             self._rewind.replay()
             self._shrink(self.world.largest(max(map(self.task.size, window))), on_shrink)
 
-    def _try(self, window: list[Batch], norms: dict[str, Tensor]) -> TermSums | None:
+    def _try(self, window: list[Batch], norms: dict[str, Tensor]) -> WindowLosses | None:
         try:
             return accumulate(self.task, self._micro_batches(window), norms, self.precision)
         except (RuntimeError, MemoryError) as error:
@@ -113,28 +113,40 @@ class Optimization:
         self.micro_batch = smaller
         on_shrink(current, smaller)
 
-    def _apply(self, sums: TermSums) -> StepResult:
-        norm = get_total_norm([p.grad for p in self.parameters if p.grad is not None])
-        checks = torch.stack([norm.double(), *sums.totals.values()])
-        self.world.sum_([checks])
-        values = checks.tolist()
-        grad_norm = values[0] / self.world.size
-        bad = tuple(
-            name
-            for name, value in zip(["gradient", *sums.totals], values, strict=True)
-            if not math.isfinite(value)
-        )
+    def _apply(self, losses: WindowLosses, norms: dict[str, Tensor]) -> StepResult:
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        grad_norm, sums = self._read(gradients, losses, norms)
+        values = {"gradient": grad_norm, **sums.totals}
+        bad = tuple(name for name, value in values.items() if not math.isfinite(value))
         if bad and not (bad == ("gradient",) and self.precision.may_overflow):
             self.precision.skip()
             self._rewind.discard()
             return StepResult(sums, grad_norm, applied=False, bad_terms=bad)
-        if self.config.clip_norm:
-            clip_grads_with_norm_(self.parameters, self.config.clip_norm, norm)
+        if 0 < self.config.clip_norm < grad_norm < math.inf:
+            torch._foreach_mul_(gradients, self.config.clip_norm / grad_norm)
         applied = self.precision.step(self.optimizer)
         self.world.share_buffers(self.model)
         if applied and self.ema is not None:
             self.ema.update(self.model)
         return StepResult(sums, grad_norm, applied)
+
+    def _read(
+        self, gradients: list[Tensor], losses: WindowLosses, norms: dict[str, Tensor]
+    ) -> tuple[float, LossSums]:
+        """Return the global gradient norm and the losses: the only place where a step waits for the device."""
+        each_norm = list(torch._foreach_norm(gradients)) if gradients else []
+        totals = [total for each in losses.totals.values() for total in each]
+        vector = torch.stack([*each_norm, *totals, *norms.values()])
+        first, last = len(each_norm), len(each_norm) + len(totals)
+        self.world.sum_([vector[first:last]])
+        values = vector.tolist()
+        share = iter(values[first:last])
+        sums = LossSums(
+            {name: sum(islice(share, len(each))) for name, each in losses.totals.items()},
+            dict(zip(norms, values[last:], strict=True)),
+            losses.weights,
+        )
+        return math.hypot(*values[:first]), sums
 
     def rates(self) -> dict[str, float]:
         """Return each group's learning rate as used in the last step."""

@@ -28,7 +28,7 @@ def measure(
     With `oom_recovery`, a batch that does not fit into memory is judged in halves, down to single samples.
     """
     task.begin_validation()
-    sums = TermSums.empty()
+    sums = TermSums()
     for batch in batches:
         if stop.signal:
             break
@@ -37,7 +37,7 @@ def measure(
         return None
     world.sum_(task.metric_states())
     metrics = {name: float(value) for name, value in task.metrics().items()}
-    return {**sums.reduced(world).means(), **metrics}
+    return {**sums.read(world).means(), **metrics}
 
 
 def train_metrics(task: Task, world: World) -> dict[str, float]:

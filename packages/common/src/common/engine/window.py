@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
-
+from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
@@ -18,68 +16,62 @@ _TINY = 1e-12
 
 
 @dataclass
+class LossSums:
+    """Totals and counts of named losses."""
+
+    totals: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def merge(self, other: LossSums) -> None:
+        """Add another collection of sums."""
+        for name, total in other.totals.items():
+            self.totals[name] = self.totals.get(name, 0.0) + total
+            self.counts[name] = self.counts.get(name, 0.0) + other.counts[name]
+        self.weights.update(other.weights)
+
+    def means(self) -> dict[str, float]:
+        """Return each term's mean, and `loss`, their weighted sum; NaN when there is no term."""
+        values = {name: total / max(self.counts[name], _TINY) for name, total in self.totals.items()}
+        loss = sum(self.weights[name] * value for name, value in values.items())
+        return {**values, "loss": loss if values else float("nan")}
+
+
 class TermSums:
-    """Running totals and counts of named losses, kept on the device."""
+    """Running totals and counts of named losses, kept on the device until `read`."""
 
-    totals: dict[str, Tensor]
-    counts: dict[str, Tensor]
-    weights: dict[str, float]
-
-    @classmethod
-    def empty(cls) -> TermSums:
-        """Return sums of nothing."""
-        return cls({}, {}, {})
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._weights: dict[str, float] = {}
 
     def add(self, terms: dict[str, LossTerm]) -> None:
         """Add the terms of one batch."""
         for name, term in terms.items():
-            total, count = term.total.detach().double(), term.count.detach().double()
-            self.totals[name] = self.totals[name] + total if name in self.totals else total
-            self.counts[name] = self.counts[name] + count if name in self.counts else count
-            self.weights[name] = term.weight
+            total = term.total.detach().double()
+            pair = torch.stack([total, term.count.to(total.device, torch.float64)])
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
+            self._weights[name] = term.weight
 
-    def merge(self, other: TermSums) -> None:
-        """Add another collection of sums."""
-        self.add(
-            {
-                name: LossTerm(total, other.counts[name], other.weights[name])
-                for name, total in other.totals.items()
-            }
-        )
-
-    def reduced(self, world: World) -> TermSums:
+    def read(self, world: World) -> LossSums:
         """Return the sums over all processes; one that has seen no batch adds nothing."""
-        if world.size == 1:
-            return self
-        merged = TermSums.empty()
-        for part in world.gather(self.state_dict()):
-            merged.merge(TermSums(**part))
+        pairs = {name: pair.tolist() for name, pair in self._sums.items()}
+        own = LossSums(
+            {name: total for name, (total, _) in pairs.items()},
+            {name: count for name, (_, count) in pairs.items()},
+            self._weights,
+        )
+        merged = LossSums()
+        for part in world.gather(own):
+            merged.merge(part)
         return merged
 
-    def means(self) -> dict[str, float]:
-        """Return each term's mean, and `loss`, their weighted sum. Waits for the device once."""
-        if not self.totals:
-            return {"loss": float("nan")}
-        means = [total / self.counts[name].clamp_min(_TINY) for name, total in self.totals.items()]
-        values = dict(zip(self.totals, torch.stack(means).tolist(), strict=True))
-        return {**values, "loss": sum(self.weights[name] * value for name, value in values.items())}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the sums as plain types and tensors on the CPU."""
-        return {
-            "totals": {name: total.cpu() for name, total in self.totals.items()},
-            "counts": {name: count.cpu() for name, count in self.counts.items()},
-            "weights": dict(self.weights),
-        }
+@dataclass
+class WindowLosses:
+    """Losses of each micro-batch of a window, on the device, without graph."""
 
-    @classmethod
-    def from_state(cls, state: dict[str, Any], device: torch.device) -> TermSums:
-        """Restore what `state_dict` returned."""
-        return cls(
-            {name: total.to(device) for name, total in state["totals"].items()},
-            {name: count.to(device) for name, count in state["counts"].items()},
-            dict(state["weights"]),
-        )
+    totals: dict[str, list[Tensor]]
+    weights: dict[str, float]
 
 
 def window_normalizers(task: Task, batches: Sequence[Batch], world: World) -> dict[str, Tensor]:
@@ -87,7 +79,8 @@ def window_normalizers(task: Task, batches: Sequence[Batch], world: World) -> di
     norms: dict[str, Tensor] = {}
     for batch in batches:
         for name, count in task.normalizers(batch).items():
-            norms[name] = norms[name] + count.double() if name in norms else count.double()
+            count = count.to(world.device, torch.float64)
+            norms[name] = norms[name] + count if name in norms else count
     if world.size > 1:
         norms = {name: norms[name].clone() for name in sorted(norms)}
         world.sum_(norms.values())
@@ -96,22 +89,26 @@ def window_normalizers(task: Task, batches: Sequence[Batch], world: World) -> di
 
 def accumulate(
     task: Task, batches: Sequence[Batch], norms: dict[str, Tensor], precision: MixedPrecision
-) -> TermSums:
+) -> WindowLosses:
     """Run every micro-batch forward and backward; gradients end up as those of one large batch.
 
     The objective is sum_j weight_j * sum(total_j) / sum(count_j), both sums over the whole window, so any
     cut of the same samples into micro-batches gives the same gradient. Terms without a valid element add 0.
     """
-    sums = TermSums.empty()
+    losses = WindowLosses({name: [] for name in norms}, {})
     for batch in batches:
         with precision.autocast():
             terms = task.training_step(batch)
         if terms.keys() != norms.keys():
             raise ValueError(f"training_step gave terms {sorted(terms)}, normalizers gave {sorted(norms)}")
-        parts = [
-            term.weight * term.total / norms[name].clamp_min(_TINY).to(term.total.dtype)
-            for name, term in terms.items()
-        ]
-        precision.backward(parts[0] if len(parts) == 1 else torch.stack(parts).sum())
-        sums.add(terms)
-    return sums
+        held = [(term.total, _share(term, norms[name])) for name, term in terms.items()]
+        precision.backward([pair for pair in held if pair[0].requires_grad] or held)
+        for name, term in terms.items():
+            losses.totals[name].append(term.total.detach())
+            losses.weights[name] = term.weight
+    return losses
+
+
+def _share(term: LossTerm, norm: Tensor) -> Tensor:
+    """Return the derivative of the objective by a term's total."""
+    return (term.weight / norm.clamp_min(_TINY)).to(term.total.dtype)

@@ -105,8 +105,7 @@ def _jaccard_slope(errors: Tensor, foreground: Tensor, valid: Tensor) -> Tensor:
     """
     if errors.numel() == 0:
         return torch.zeros_like(errors)
-    order = _ascending(errors.masked_fill(~valid, -1))
-    true = foreground.to(errors.dtype).index_select(0, order)
+    order, true = _sorted(errors.masked_fill(~valid, -1), foreground)
     below = true.cumsum(0).sub_(true)
     union = torch.arange(len(errors), 0, -1, dtype=errors.dtype, device=errors.device).add_(below)
     slope = below / (union - 1).clamp_(min=1)
@@ -115,17 +114,21 @@ def _jaccard_slope(errors: Tensor, foreground: Tensor, valid: Tensor) -> Tensor:
     return torch.empty_like(slope).scatter_(0, order, slope).mul_(valid)
 
 
-def _ascending(values: Tensor) -> Tensor:
-    """Return the order that sorts `values` [N].
+def _sorted(errors: Tensor, foreground: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the order that sorts `errors` [N] upwards, and the foreground in that order as numbers.
 
-    On the CPU float32 values are sorted as (bit pattern, position) pairs in one integer each, eight times
-    faster than `torch.sort`. Bit patterns of non-negative floats rise with the value; the only negative one
-    here is -1.
+    On the CPU float32 errors are sorted as one integer each, bit pattern, position and foreground, six times
+    faster than by `torch.sort`: bit patterns of non-negative floats rise with the value, the one of -1 is
+    negative.
     """
-    if values.device.type != "cpu" or values.dtype != torch.float32:
-        return torch.argsort(values)
-    keys = values.view(torch.int32).long().bitwise_left_shift_(32).bitwise_or_(torch.arange(len(values)))
-    return torch.from_numpy(np.sort(keys.numpy())).bitwise_and_(0xFFFFFFFF)
+    if errors.device.type != "cpu" or errors.dtype != torch.float32:
+        order = torch.argsort(errors)
+        return order, foreground.to(errors.dtype).index_select(0, order)
+    keys = errors.view(torch.int32).long().bitwise_left_shift_(32)
+    keys.bitwise_or_(torch.arange(0, 2 * len(keys), 2)).bitwise_or_(foreground)
+    keys = torch.from_numpy(np.sort(keys.numpy()))
+    true = (keys & 1).to(errors.dtype)
+    return keys.bitwise_and_(0xFFFFFFFF).bitwise_right_shift_(1), true
 
 
 class LovaszSoftmaxLoss(BatchLoss):

@@ -94,8 +94,7 @@ def _sums(
 
 
 class _HardSums(torch.autograd.Function):
-    """Per image and class [B, K]: probabilities summed where the label is the class, and wherever it is
-    valid.
+    """Per image and class [B, K]: probabilities summed over elements of the class, and over all valid ones.
 
     The gradient is written into one buffer; autograd of gather, product and sums makes three of them.
     """
@@ -127,8 +126,7 @@ def _per_label(values: Tensor, labels: Labels) -> Tensor:
     Rows of the innermost dimension are summed first: small addends meet small sums, and few threads of a
     device meet at one address.
     """
-    index = labels.index.view(-1, 1, 1) if labels.index.dim() == 1 else labels.index
-    index = index.unsqueeze(1) if index.dim() == 2 else index
+    index = labels.index.view(len(values), *[1] * (3 - values.dim()), *values.shape[1:])
     rows = values.new_zeros(*index.shape[:-1], labels.num_classes + 1)
     sums = rows.scatter_add(-1, index, values.view_as(index))
     return sums.flatten(1, -2).sum(1)[:, :-1]

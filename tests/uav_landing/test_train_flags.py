@@ -1,0 +1,444 @@
+"""Every flag of training does something that can be seen.
+
+A row of EFFECTS says: with these words, looked at like this, the answer is that; without them it is another.
+"""
+
+import sys
+import types
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from common.config import UserError, flags, parse
+from common.engine.distributed import World
+from common.engine.logging import Console
+from common.engine.randomness import SampleKey, seed_everything
+from common.engine.state import build_optimizer
+from common.schedulers.learning_rate import Schedule
+from uav_landing.balance import plan_balance, plan_rare_crops
+from uav_landing.cli import ALIASES
+from uav_landing.config import PRESETS, ModelConfig, TrainConfig
+from uav_landing.data.dataset import cut, normalise
+from uav_landing.data.readers import find_photos
+from uav_landing.labels import TABLES
+from uav_landing.landing_data import open_data
+from uav_landing.models.build import build_model
+from uav_landing.train import build_loaders, build_task, fit_config, prepare_model
+
+PIXELS = [[2, 0, -1, 0.5], [0, 3, 0, 0], [1, 1, 1, 1], [-2, 0, 0, 4], [5, 0, 0, 0]]
+LOGITS = torch.tensor(PIXELS, dtype=torch.float64).T[None, :, None]
+TARGET = torch.tensor([0, 0, 2, 3, 1])[None, None]
+KEYS = [SampleKey(index=index, epoch=3, draw=index) for index in range(8)]
+STEM, CLASSIFIER = "backbone.stem.conv.weight", ("head.weight", "head.bias")
+SMALL = "--input-size 64 64 --width-multiplier 0.25 --store-scale 0.25 --device cpu --workers 0"
+
+
+class Built:
+    """The pieces of a training, each made when it is first looked at."""
+
+    def __init__(self, words: list[str], files: Path, train: Callable[..., Any]) -> None:
+        self.words, self.files, self._train = words, files, train
+        parsed = parse(
+            TrainConfig, words, prog="train", presets=PRESETS, default_preset="guide", aliases=ALIASES
+        )
+        self.config = parsed.config
+        self.fit = fit_config(parsed.config, World())
+
+    @cached_property
+    def photos(self):
+        return find_photos(self.config.data)
+
+    @cached_property
+    def data(self):
+        config = self.config
+        return open_data(
+            config.data, config.split, config.store,
+            unknown_labels=config.unknown_labels, void=config.loss.void,
+            max_images=config.run.max_images, console=Console(enabled=False),
+        )  # fmt: skip
+
+    @cached_property
+    def rare(self):
+        return plan_rare_crops(self.data, self.config.crops, self.config.run.seed)
+
+    @cached_property
+    def balance(self):
+        crops = self.config.crops
+        return plan_balance(
+            self.config.loss, self.data.statistics(), self.data.class_ids, self.rare,
+            rare_fraction=crops.rare_crop_fraction,
+        )  # fmt: skip
+
+    @cached_property
+    def model(self):
+        seed_everything(self.config.run.seed, 0)
+        return prepare_model(self.config, self.data, Console(enabled=False))
+
+    @cached_property
+    def loaders(self):
+        return build_loaders(self.config, self.data, self.rare, self.model, World())
+
+    @cached_property
+    def task(self):
+        return build_task(self.config, self.data, self.balance, self.model, World())
+
+    @property
+    def crops(self):
+        return self.loaders.train.dataset
+
+    @property
+    def batch(self):
+        return next(iter(self.loaders.train))
+
+    @property
+    def windows(self):
+        return [self.crops.window(key) for key in KEYS]
+
+    @cached_property
+    def optimizer(self):
+        return build_optimizer(self.model, self.fit.optimizer)
+
+    def rate(self, epoch: int, step: int | None = None) -> float:
+        """Learning rate of an epoch of ten steps."""
+        base = self.fit.optimizer.lr
+        schedule = Schedule(
+            config=self.fit.schedule, base_lr=base, total_steps=10 * self.fit.epochs, steps_per_epoch=10
+        )
+        return base * schedule.factor(10 * epoch if step is None else step, epoch)
+
+    def ran(self, *more: str):
+        """Run the command itself."""
+        return self._train(*self.words, *more)
+
+
+def seen(given: str, files: Path, train: Callable[..., Any], look: Callable[[Built], Any]) -> Any:
+    """Return what `look` sees, or the text of a refusal."""
+    try:
+        return look(Built(given.format(tmp=files).split(), files, train))
+    except UserError as error:
+        return str(error)
+
+
+def raw(b: Built) -> tuple[bool, bool]:
+    """Return whether the crops' images, and their labels, are the pixels of their windows."""
+    pairs = [cut(b.data.store, b.crops.ids[w.photo], w, b.config.crops.input_size) for w in b.windows]
+    samples = [b.crops[key] for key in KEYS]
+    images = all(torch.equal(s["image"], normalise(image)) for s, (image, _) in zip(samples, pairs))
+    labels = all(np.array_equal(s["target"], b.data.lookup[ids]) for s, (_, ids) in zip(samples, pairs))
+    return images, labels
+
+
+def mirrored(b: Built) -> bool:
+    pairs = [cut(b.data.store, b.crops.ids[w.photo], w, b.config.crops.input_size) for w in b.windows]
+    samples = [b.crops[key] for key in KEYS]
+    return all(
+        np.array_equal(s["target"], b.data.lookup[ids[:, ::-1]]) for s, (_, ids) in zip(samples, pairs)
+    )
+
+
+def loss_value(b: Built) -> float:
+    return round(float(b.balance.losses.main(LOGITS, TARGET)), 5)
+
+
+def terms(b: Built) -> dict[str, float]:
+    b.model.train()
+    return {name: term.weight for name, term in b.task.training_step(b.batch).items()}
+
+
+def passes(b: Built) -> list[int]:
+    """Return the number of tiles in each forward pass over one photo."""
+    sizes: list[int] = []
+    b.model.eval()
+    b.model.register_forward_pre_hook(lambda module, inputs: sizes.append(len(inputs[0])))
+    b.task.predictor(b.loaders.valid.dataset[0]["image"])
+    return sizes
+
+
+def moved(b: Built) -> float:
+    """Return how far one optimiser step moved the weights."""
+    before = {name: p.detach().clone() for name, p in b.model.named_parameters()}
+    after = b.ran("--max-steps 1").weights()
+    return float(torch.cat([(after[name] - p).flatten() for name, p in before.items()]).norm())
+
+
+def first_flag(b: Built) -> int:
+    """Return the validation at which a class without a single hit is reported."""
+    zero = {f"class_{c}_{m}": 0.0 for c in range(4) for m in ("iou", "accuracy")}
+    zero |= {f"class_{c}_support": 9.0 for c in range(4)} | {"miou": 0.9, "danger_as_safe": 0.0}
+    for epoch in range(1, 20):
+        report = types.SimpleNamespace(
+            epoch=epoch, train={}, valid=zero | {"loss": 1 / epoch}, lr={}, recoveries=0, improved=False
+        )
+        if any(alarm.name == "class_zero" for alarm in b.task.alarms.check(report)):
+            return epoch
+    return 0
+
+
+def stays_flat(b: Built) -> str:
+    with pytest.MonkeyPatch.context() as patch:
+        usual = b.task.metrics.__func__
+        patch.setattr("uav_landing.task.LandingTask.metrics", lambda task: usual(task) | {"miou": 0.5})
+        return b.ran("--epochs 4").out
+
+
+def wandb_options(b: Built) -> dict[str, Any]:
+    """Return what a stand-in for wandb is asked for."""
+    asked: dict[str, Any] = {}
+
+    def init(**options: Any) -> Any:
+        asked.update(options)
+        return types.SimpleNamespace(id="x", log=lambda *a, **k: None, finish=lambda *a, **k: None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+        patch.setenv("WANDB_API_KEY", "x" * 40)
+        b.ran("--max-steps 1")
+    return asked
+
+
+def rebuilt(b: Built) -> bool:
+    folder = Built([w for w in b.words if w != "--rebuild-cache"], b.files, b.ran).data.store.folder
+    before = folder.stat().st_ino, (folder / "COMPLETE").stat().st_mtime_ns
+    folder = b.data.store.folder
+    return before != (folder.stat().st_ino, (folder / "COMPLETE").stat().st_mtime_ns)
+
+
+def resumed(b: Built) -> bool:
+    words = [word for word in b.words if word not in ("--resume", "last")]
+    first = b._train(*words, "--max-steps 1")
+    second = b.ran("--max-steps 2")
+    return second.folder == first.folder and "resume   step 1" in second.out
+
+
+def deterministic(b: Built) -> bool:
+    torch.use_deterministic_algorithms(False)
+    b.ran("--max-steps 1")
+    return torch.are_deterministic_algorithms_enabled()
+
+
+def same_backbone(b: Built, name: str) -> bool:
+    file = torch.load(b.files / name, weights_only=True)
+    own = b.model.state_dict()
+    return all(torch.equal(own[key], value) for key, value in file.items() if key not in CLASSIFIER)
+
+
+def without_memory(b: Built) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("uav_landing.alarms.free_memory_share", lambda: 0.0)
+        return b.ran().code
+
+
+class Row(NamedTuple):
+    """With `words` the answer of `look` is `value`, or passes it as a test; without them it does not.
+
+    `given` is typed both times.
+    """
+
+    words: str
+    look: Callable[[Built], Any]
+    value: Any
+    given: str = ""
+
+
+class Changes:
+    """The value of a row that only asks for another answer, and the same one each time."""
+
+
+def has(text: str) -> Callable[[Any], bool]:
+    return lambda answer: text in str(answer)
+
+
+def about(value: float) -> Any:
+    return pytest.approx(value, rel=1e-4)
+
+
+SEVENTH = np.random.RandomState(7).permutation(6)
+STILL = "--hflip-p 0 --rot90-p 0 --brightness-contrast-p 0"
+ONE_STEP = "--optimizer sgd --weight-decay 0 --learning-rate 1 --epochs 1 --max-images 1"
+
+EFFECTS: dict[str, Row] = {
+    "preset": Row("--preset safe", lambda b: b.data.class_ids, [1, 2, 3]),
+    "dataset_path": Row("--dataset-path {tmp}/tiny", lambda b: b.photos.root.name, "tiny"),
+    "dataset_format": Row("--dataset-format udd6", lambda b: b.photos, has("is not in the layout udd6")),
+    "label_table": Row("--label-table udd6", lambda b: b.photos.table.name, "udd6"),
+    "mapping": Row("--mapping {tmp}/mapping.yaml", lambda b: int(b.photos.table.lookup()[9]), 3),
+    "color_tolerance": Row(
+        "--color-tolerance 3", lambda b: b.data.store.histogram("0")[3], 256, "--dataset-path {tmp}/colour"
+    ),
+    "unknown_labels": Row(
+        "--unknown-labels ignore", lambda b: b.data.store.unknown_pixels, 5, "--dataset-path {tmp}/unknown"
+    ),
+    "split_mode": Row("--split-mode grouped", lambda b: b.data.split.train, ("000", "001", "002", "003")),
+    "split_file": Row(
+        "--split-file {tmp}/split.yaml", lambda b: b.data.split.train, ("004",), "--split-mode file"
+    ),
+    "split_seed": Row(
+        "--split-seed 7", lambda b: b.data.split.train, tuple(f"{index:03d}" for index in SEVENTH[:4])
+    ),
+    "train_fraction": Row("--train-fraction 0.5", lambda b: len(b.data.split.train), 3, "--val-fraction 0.3"),
+    "val_fraction": Row("--val-fraction 0.3", lambda b: len(b.data.split.val), 2),
+    "store_scale": Row("--store-scale 0.5", lambda b: b.data.store.shape("000"), (320, 480)),
+    "cache_dir": Row("--cache-dir {tmp}/cache", lambda b: b.data.store.folder.parent.name, "cache"),
+    "max_disk_gb": Row(
+        "--max-disk-gb 0.0001", lambda b: b.data, has("--max-disk-gb allows 0.0001"), "--cache-dir {tmp}/no"
+    ),
+    "rebuild_cache": Row("--rebuild-cache", rebuilt, True, "--cache-dir {tmp}/again"),
+    "input_size": Row("--input-size 32 96", lambda b: b.batch["image"].shape[2:], (32, 96)),
+    "crops_per_image": Row("--crops-per-image 3", lambda b: len(b.crops), 12),
+    "scale_range": Row("--scale-range 0.5 0.5", lambda b: {w[3:5] for w in b.windows}, {(128, 128)}),
+    "rare_crop_fraction": Row(
+        "--rare-crop-fraction 1", lambda b: all(w.rare is not None for w in b.windows), True
+    ),
+    "rare_temperature": Row(
+        "--rare-temperature 1000", lambda b: [w.rare for w in b.windows], Changes, "--rare-crop-fraction 1"
+    ),
+    "augment": Row("--no-augment", raw, (True, True)),
+    "hflip_p": Row("--hflip-p 1", mirrored, True, STILL),
+    "rot90_p": Row("--rot90-p 1", lambda b: raw(b)[1], False, STILL),
+    "brightness_contrast_p": Row("--brightness-contrast-p 1", raw, (False, True), STILL),
+    "model_type": Row(
+        "--model-type lraspp_mobilenet_v3_large",
+        lambda b: sum(p.numel() for p in b.model.parameters()),
+        3_218_648,
+    ),
+    "width_multiplier": Row(
+        "--width-multiplier 1", lambda b: sum(p.numel() for p in b.model.parameters()), 793_540
+    ),
+    "pretrained_path": Row(
+        "--pretrained-path {tmp}/weights.pth", lambda b: same_backbone(b, "weights.pth"), True
+    ),
+    "pretrained_min_coverage": Row(
+        "--pretrained-min-coverage 0.1",
+        lambda b: same_backbone(b, "half.pth"),
+        True,
+        "--pretrained-path {tmp}/half.pth",
+    ),
+    "void": Row("--void ignore", lambda b: b.model(torch.zeros(2, 3, 64, 64)).logits.shape[1], 3),
+    "loss": Row("--loss ce", loss_value, about(63.263576)),
+    "gamma": Row("--gamma 0.5", loss_value, about(59.134247)),
+    "class_weights": Row(
+        "--class-weights 1 2 1.5 3", lambda b: b.balance.losses.main.weight.tolist(), [1, 2, 1.5, 3]
+    ),
+    "weight_cap": Row(
+        "--weight-cap 10",
+        lambda b: np.ptp(np.log10(b.balance.weights.values)),
+        about(1.0),
+        "--class-weights balanced",
+    ),
+    "focal_normalize": Row("--focal-normalize alpha", loss_value, about(1.442458)),
+    "focal_weight": Row("--focal-weight 0.25", terms, {"focal": 0.25, "dice": 0.5}),
+    "dice_weight": Row("--dice-weight 0", terms, {"focal": 1.0}),
+    "aux_weight": Row("--aux-weight 0", terms, {"focal": 1.0, "dice": 0.5}, "--model-type mmseg_bisenetv2"),
+    "learning_rate": Row("--learning-rate 0.5", lambda b: {g["lr"] for g in b.optimizer.param_groups}, {0.5}),
+    "optimizer": Row("--optimizer sgd", lambda b: type(b.optimizer), torch.optim.SGD),
+    "weight_decay": Row(
+        "--weight-decay 0.01", lambda b: {g["weight_decay"] for g in b.optimizer.param_groups}, {0, 0.01}
+    ),
+    "grad_clip": Row("--grad-clip 0.001", moved, pytest.approx(0.001, rel=0.01), ONE_STEP),
+    "scheduler": Row("--scheduler none", lambda b: [b.rate(e) for e in (0, 9, 29)], [3e-4] * 3),
+    "t_0": Row("--t-0 5", lambda b: b.rate(5), 3e-4),
+    "t_mult": Row("--t-mult 1", lambda b: b.rate(20), 3e-4),
+    "eta_min": Row("--eta-min 1e-4", lambda b: b.rate(9), about(1e-4 + 2e-4 * (1 + np.cos(0.9 * np.pi)) / 2)),
+    "warmup_epochs": Row("--warmup-epochs 2", lambda b: b.rate(1, step=10), about(1.515e-4)),
+    "monitor": Row("--monitor expected_cost", lambda b: b.task.headline.mode, "min"),
+    "patience": Row("--patience 2", stays_flat, has("no better miou in 2 validations")),
+    "tile_overlap": Row("--tile-overlap 0", lambda b: sum(passes(b)), 3 * 4),
+    "tile_batch": Row("--tile-batch 7", passes, [7, 7, 7, 7]),
+    "eval_every": Row(
+        "--eval-every 2", lambda b: [v["epoch"] for v in b.ran().metrics("validation")], [2, 3], "--epochs 3"
+    ),
+    "alarms": Row("--no-alarms", lambda b: b.task.alarms, None),
+    "alarm_patience": Row("--alarm-patience 2", first_flag, 2),
+    "stop_on_alarm": Row("--stop-on-alarm", without_memory, 3, "--epochs 2"),
+    "batch_size": Row("--batch-size 3", lambda b: len(b.batch["target"]), 3),
+    "epochs": Row("--epochs 2", lambda b: len(b.ran().metrics("epoch")), 2, "--max-images 1 --max-steps 9"),
+    "accumulation_steps": Row(
+        "--accumulation-steps 1", lambda b: has("1 epochs x 2 steps")(b.ran().out), True, "--epochs 1"
+    ),
+    "max_memory_gb": Row(
+        "--max-memory-gb 0.0001", lambda b: has("read from disk")(b.ran("--max-steps 1").out), True
+    ),
+    "output_dir": Row(
+        "--output-dir {tmp}/there", lambda b: b.ran("--max-steps 1").out, has("there/run-0001")
+    ),
+    "wandb_project": Row(
+        "--wandb-project mine", wandb_options, has("'project': 'mine'"), "--wandb-mode online"
+    ),
+    "wandb_mode": Row("--wandb-mode offline", wandb_options, has("'mode': 'offline'"), "--wandb-mode online"),
+    "workers": Row("--workers 2", lambda b: b.loaders.train.num_workers, 2),
+    "seed": Row("--seed 7", lambda b: (float(b.model.state_dict()[STEM].sum()), b.windows), Changes),
+    "deterministic": Row("--deterministic", deterministic, True),
+    "device": Row("--device cuda:99", lambda b: b.ran().err, has("--device: device 'cuda:99' is not there")),
+    "amp": Row("--amp bf16", lambda b: b.ran("--max-steps 1").metrics("step")[0]["train/loss"], Changes),
+    "save_every_steps": Row(
+        "--save-every-steps 1",
+        lambda b: [event["step"] for event in b.ran("--max-steps 2").events("checkpoint")],
+        [1, 2],
+        "--accumulation-steps 1 --batch-size 1",
+    ),
+    "resume": Row("--resume last", resumed, True, "--epochs 2"),
+    "max_images": Row("--max-images 2", lambda b: len(b.data.split.train), 2),
+    "max_steps": Row(
+        "--max-steps 1", lambda b: [m["step"] for m in b.ran().metrics("epoch")], [1], "--epochs 2"
+    ),
+    "test_run": Row("--test-run", lambda b: b.ran().out, has("data     sdd: train 2 photos   valid 1")),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small data sets, a mapping, a split and weights that rows name with {tmp}."""
+    root = tmp_path_factory.mktemp("files")
+    plain = np.full((64, 64), 3, np.uint8)
+    unknown, colour = plain.copy(), np.full((64, 64, 3), (0, 102, 0), np.uint8)
+    unknown[0, :5] = 77
+    for name, first in (("tiny", plain), ("unknown", unknown), ("colour", colour + np.uint8(3))):
+        for number in range(6):
+            for folder, pixels in (
+                ("original_images", colour),
+                ("label_images_semantic", plain if number else first),
+            ):
+                path = root / name / folder / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path)
+    mapping = {item.id: item.landing for item in TABLES["sdd"].classes}
+    (root / "mapping.yaml").write_text(yaml.safe_dump(mapping | {9: 3}))
+    (root / "split.yaml").write_text('{train: ["004"], val: ["005"], test: ["000"]}')
+    torch.manual_seed(1)
+    weights = build_model(ModelConfig(width_multiplier=0.25), 4, aux=False).state_dict()
+    torch.save(weights, root / "weights.pth")
+    torch.save(dict(list(weights.items())[: len(weights) // 2]), root / "half.pth")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def usual_kernels():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_every_flag_has_a_row():
+    assert set(EFFECTS) == {flag.name for flag in flags(TrainConfig)}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_the_flag_has_its_effect(name, files, scenes, train):
+    row = EFFECTS[name]
+    base = f"{SMALL} --dataset-path {scenes} {row.given}"
+    assert f"--{name.replace('_', '-')}" in row.words.replace("--no-", "--").split()
+    without = seen(base, files, train, row.look)
+    answer = seen(f"{base} {row.words}", files, train, row.look)
+    if row.value is Changes:
+        assert answer != without
+        assert answer == seen(f"{base} {row.words}", files, train, row.look)
+        return
+    holds = row.value if isinstance(row.value, types.FunctionType) else row.value.__eq__
+    assert holds(answer) is True, answer
+    assert holds(without) is not True, without

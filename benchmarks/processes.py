@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -15,7 +16,10 @@ POLL = 0.05
 
 @dataclass(frozen=True)
 class Ended:
-    """A finished command: seconds, and the peak of the memory of all its processes, shared pages once."""
+    """A finished command: seconds, and the peak of the resident memory of all its processes together.
+
+    Pages that processes share count once for each, so the peak is never understated.
+    """
 
     seconds: float
     peak_bytes: int
@@ -47,11 +51,9 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _memory(pid: int) -> int:
-    """Return the proportional share of resident memory in bytes, 0 for a process that has ended."""
-    for line in _read(Path(f"/proc/{pid}/smaps_rollup")).splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    """Return the resident memory in bytes, 0 for a process that has ended."""
+    fields = _read(Path(f"/proc/{pid}/statm")).split()
+    return int(fields[1]) * resource.getpagesize() if fields else 0
 
 
 def _read(path: Path) -> str:

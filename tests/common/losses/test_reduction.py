@@ -274,9 +274,21 @@ def test_half_precision_is_computed_in_float32(name: str, dtype: torch.dtype) ->
     assert half.grad.isfinite().all()
     torch.testing.assert_close(loss, ALL[name]()(half.detach().float(), target))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        torch.testing.assert_close(ALL[name]()(logits, target), ALL[name]()(logits, target).float())
         inside = ALL[name]()(logits, target)
     torch.testing.assert_close(inside, ALL[name]()(logits, target))
+
+
+@every
+def test_memory_layout_does_not_matter(name: str) -> None:
+    logits, target = batch()
+    expected = ALL[name]()(logits, target)
+    last = logits.contiguous(memory_format=torch.channels_last).requires_grad_()
+    turned = target.transpose(1, 2).contiguous().transpose(1, 2)
+    loss = ALL[name]()(last, turned)
+    loss.backward()
+    torch.testing.assert_close(loss, expected)
+    volume = logits.reshape(2, K, 2, 2, 5)
+    torch.testing.assert_close(ALL[name]()(volume, target.reshape(2, 2, 2, 5)), expected)
 
 
 @every

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from common.balancing.budget import BalanceBudget, BudgetSettings, balance_budget
 from common.balancing.crops import Exposure, RareCropSampler
-from common.losses._reduction import Loss
+from common.losses import Loss
 from common.losses.config import Reduction
 from common.losses.cross_entropy import CrossEntropyLoss
 from common.losses.focal import FocalLoss

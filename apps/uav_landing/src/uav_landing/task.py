@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from common.engine.task import EpochReport, Headline, LossTerm, Task
-from common.losses._reduction import Loss
+from common.losses import Loss
 from common.losses.overlap import DiceLoss
 from common.metrics.confusion import ConfusionMatrix
 from uav_landing.alarms import AlarmBoard

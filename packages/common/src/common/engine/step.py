@@ -133,10 +133,10 @@ class Optimization:
     def _read(
         self, gradients: list[Tensor], losses: WindowLosses, norms: dict[str, Tensor]
     ) -> tuple[float, LossSums]:
-        """Return the global gradient norm and the losses: the only place where a step waits for the device."""
+        """Return the gradient norm and the losses; the only place where a step waits for the device."""
         each_norm = list(torch._foreach_norm(gradients)) if gradients else []
         totals = [total for each in losses.totals.values() for total in each]
-        vector = torch.stack([*each_norm, *totals, *norms.values()])
+        vector = torch.cat([torch.stack([*each_norm, *totals]).double(), torch.stack(list(norms.values()))])
         first, last = len(each_norm), len(each_norm) + len(totals)
         self.world.sum_([vector[first:last]])
         values = vector.tolist()

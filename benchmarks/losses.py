@@ -24,6 +24,7 @@ from common.losses.cross_entropy import cross_entropy
 GAMMA = 2.0
 SIZES = {4: (6, 512, 512), 19: (4, 512, 512)}
 SMALL = (1, 64, 64)
+SHORT = {"segmentation_models_pytorch": "smp"}
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -93,14 +94,14 @@ def against_peers(settings: Settings) -> Iterator[Row]:
     """Focal and Lovasz losses against packages that compute the same number."""
     logits, target = problem(4, settings)
     for package, name, ours, theirs, budget in _peers():
-        what = f"{name}: {package} / ours"
+        what = f"{name}: {SHORT.get(package, package)} / ours"
         if reason := missing(package):
             yield Row(what=what, unit="x", budget=budget, skipped=reason)
             continue
         other = theirs()
         torch.testing.assert_close(ours(logits, target), other(logits, target), rtol=1e-4, atol=1e-5)
-        actions = {package: step(other, logits, target), "ours": step(ours, logits, target)}
-        yield ratio(what, interleave(actions, settings), package, "ours", budget)
+        actions = {"theirs": step(other, logits, target), "ours": step(ours, logits, target)}
+        yield ratio(what, interleave(actions, settings), "theirs", "ours", budget)
 
 
 def _peers() -> Iterator[tuple[str, str, LossFunction, Callable[[], LossFunction], Budget]]:
@@ -119,7 +120,7 @@ def _mean_over_classes(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _one_vs_rest_focal(logits: Tensor, target: Tensor) -> Tensor:
-    hot = F.one_hot(target, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    hot = logits.new_zeros(logits.shape).scatter_(1, target.unsqueeze(1), 1)
     return sigmoid_focal_loss(logits, hot, alpha=None, gamma=GAMMA)
 
 

@@ -11,6 +11,7 @@ import cv2
 import pytest
 import torch
 import yaml
+from landing_pieces import SHORT
 from torch import nn
 
 from common.config import to_yaml
@@ -92,12 +93,6 @@ def run_folder(save_run: Callable[..., Path], tmp_path_factory: pytest.TempPathF
     return save_run(tmp_path_factory.mktemp("runs") / "run-0001")
 
 
-SHORT = (
-    "--input-size 64 64 --width-multiplier 0.25 --store-scale 0.25 --workers 0 --device cpu "
-    "--wandb-mode disabled --crops-per-image 2"
-).split()
-
-
 @pytest.fixture(scope="session")
 def twelve_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The generated data set as `--dataset-format synthetic` writes it."""
@@ -152,13 +147,13 @@ def train(
 ) -> Callable[..., Ran]:
     """Run the documented training command in this process, small and short; flags given win.
 
-    The report, the slowest part, is left out unless `report` is asked for.
+    Outputs go to the folder `name`; the report, the slowest part, is left out unless `report` is asked for.
     """
 
-    def run(*words: str, report: bool = False, script: bool = True) -> Ran:
+    def run(*words: str, name: str = "outputs", report: bool = False, script: bool = True) -> Ran:
         if not report:
             monkeypatch.setattr("uav_landing.outcome.write_report", lambda folder: folder / "report.html")
-        output_dir = tmp_path / "outputs"
+        output_dir = tmp_path / name
         argv = [*SHORT, "--dataset-path", str(scenes), "--output-dir", str(output_dir)]
         argv += [part for word in words for part in word.split()]
         capfd.readouterr()

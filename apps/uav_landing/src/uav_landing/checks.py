@@ -51,9 +51,11 @@ def _ranges(config: TrainConfig) -> Iterator[Finding]:
         "--scale-range: 0 < low <= high": 0 < low <= high,
         "--rare-crop-fraction: from 0 to 1": 0 <= crops.rare_crop_fraction <= 1,
         "--rare-temperature: greater than 0": crops.rare_temperature > 0,
-        "--hflip-p, --rot90-p, --brightness-contrast-p: from 0 to 1": all(
-            0 <= p <= 1 for p in (crops.hflip_p, crops.rot90_p, crops.brightness_contrast_p)
+        "--hflip-p, --rot90-p, --brightness-contrast-p, --color-jitter-p: from 0 to 1": all(
+            0 <= p <= 1
+            for p in (crops.hflip_p, crops.rot90_p, crops.brightness_contrast_p, crops.color_jitter_p)
         ),
+        "--ema-decay: from 0 to below 1": 0 <= optimizer.ema_decay < 1,
         "--gamma: not negative": loss.gamma >= 0,
         "--weight-cap: 0, or at least 1": loss.weight_cap == 0 or loss.weight_cap >= 1,
         "--focal-weight, --dice-weight, --aux-weight: not negative": min(
@@ -111,6 +113,7 @@ def _without_effect(parsed: Parsed[TrainConfig]) -> Iterator[Finding]:
         "hflip_p": (not config.crops.augment, "--no-augment"),
         "rot90_p": (not config.crops.augment, "--no-augment"),
         "brightness_contrast_p": (not config.crops.augment, "--no-augment"),
+        "color_jitter_p": (not config.crops.augment, "--no-augment"),
         "alarm_patience": (not config.evaluation.alarms, "--no-alarms"),
         "stop_on_alarm": (not config.evaluation.alarms, "--no-alarms"),
         "wandb_project": (config.run.wandb_mode == "disabled", "--wandb-mode is disabled"),

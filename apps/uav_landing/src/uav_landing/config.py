@@ -105,6 +105,8 @@ class CropConfig:
     """Probability of a quarter turn (half turn for crops that are not square)."""
     brightness_contrast_p: float = 0.3
     """Probability of a brightness and contrast change of up to 0.2."""
+    color_jitter_p: float = 0.0
+    """Probability of a change of hue (up to 16 degrees) and saturation (up to 12 %)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +158,8 @@ class OptimizerConfig:
     """Optimiser."""
     weight_decay: float = 1e-4
     """Weight decay; none on biases and norm weights."""
+    ema_decay: float = 0.0
+    """Decay of averaged weights, used for validation and the best checkpoint; 0 = off."""
     grad_clip: float = 0.0
     """Largest global gradient norm after accumulation; 0 = off."""
     scheduler: Literal[

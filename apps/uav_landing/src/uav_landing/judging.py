@@ -267,13 +267,6 @@ def write_samples(folder: Path, photos: PhotoDataset, judged: Judged) -> list[di
     return [_write_panels(folder, photos, judged, place) for place in judged.worst()]
 
 
-def write_worst(
-    folder: Path, predictor: PhotoPredictor, photos: PhotoDataset, judged: Judged, class_ids: Sequence[int]
-) -> list[dict[str, str]]:
-    """Do as `write_samples`."""
-    return write_samples(folder, photos, judged)
-
-
 def _write_panels(folder: Path, photos: PhotoDataset, judged: Judged, place: int) -> dict[str, str]:
     photo, image = judged.ids[place], photos.store.image(judged.ids[place])
     maps = (photos[place]["target"].numpy(), judged.predictions[place])

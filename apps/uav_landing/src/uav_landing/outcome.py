@@ -14,7 +14,7 @@ from common.reporting import write_report
 from uav_landing.config import TrainConfig
 from uav_landing.data.dataset import PhotoDataset
 from uav_landing.data.splits import groups_of
-from uav_landing.judging import judge, write_judgement, write_worst
+from uav_landing.judging import judge, write_judgement, write_samples
 from uav_landing.labels import LANDING_NAMES
 from uav_landing.landing_data import LandingData
 from uav_landing.metrics import landing_metrics
@@ -42,7 +42,7 @@ def finish(run: Run, config: TrainConfig, data: LandingData, task: LandingTask, 
     judged = judge(task.predictor, photos, data.class_ids, groups_of(data.split.val, data.photos))
     place = {"step": trained.step, "epoch": trained.epoch}
     write_judgement(run.events, judged, "valid", **place)
-    worst = write_worst(run.folder, task.predictor, photos, judged, data.class_ids)
+    worst = write_samples(run.folder, photos, judged)
     title = "Validation photos with most danger called safe: photo, truth, prediction"
     run.events.write(
         "samples", summary.steps, summary.epochs, {"split": "valid", "title": title, "items": worst}

@@ -116,6 +116,10 @@ class LandingTask(Task):
         """Return the validation counts, to be summed over processes."""
         return self.valid_matrix.states()
 
+    def train_metric_states(self) -> list[Tensor]:
+        """Return the training counts, to be put back when a step is replayed."""
+        return self.train_matrix.states()
+
     def metrics(self) -> dict[str, float]:
         """Return every landing metric of the validation photos."""
         return self._metrics_of(self.valid_matrix)

@@ -70,6 +70,7 @@ def main(parsed: Parsed[TrainConfig]) -> int:
 def train(config: TrainConfig, parsed: Parsed[TrainConfig], world: World) -> Summary:
     """Read, check, build, fit, judge."""
     console = Console(enabled=world.main)
+    settings = fit_config(config, world)
     data = open_data(
         config.data,
         config.split,
@@ -105,7 +106,7 @@ def train(config: TrainConfig, parsed: Parsed[TrainConfig], world: World) -> Sum
             run,
             task,
             loaders,
-            fit_config(config, world),
+            settings,
             provenance=provenance,
             world=world,
             resume=config.run.resume,
@@ -226,6 +227,7 @@ def fit_config(config: TrainConfig, world: World) -> FitConfig:
         ),
         precision=precision(config, world),
         clip_norm=optimizer.grad_clip,
+        ema_decay=optimizer.ema_decay,
         early_stopping_patience=config.evaluation.patience or None,
         validate_every=config.evaluation.eval_every,
         save_every_steps=run.save_every_steps,
@@ -249,7 +251,12 @@ def open_run(config: TrainConfig, text: str, world: World) -> Run:
     if resume is not None:
         folder = run_folder_of(resume, config.run.output_dir)
         return start_run(folder, config=text, command=sys.argv, resuming=True)
-    own = str(next_run_folder(config.run.output_dir)) if world.main else ""
+    try:
+        own = str(next_run_folder(config.run.output_dir)) if world.main else ""
+    except OSError as error:
+        raise UserError(
+            f"--output-dir {config.run.output_dir}: cannot be written: {error.strerror}"
+        ) from error
     folder = Path(world.gather(own)[0])
     return start_run(folder, config=text, command=sys.argv, resuming=False)
 

@@ -18,6 +18,10 @@ import albumentations as A
 Pixels = NDArray[np.uint8]
 
 LIMIT = 0.2
+HUE_LIMIT = 8
+"""In OpenCV's units of 2 degrees."""
+SATURATION_LIMIT = 30
+"""Of 255."""
 
 
 class HalfTurn(A.RandomRotate90):  # type: ignore[misc,unused-ignore]
@@ -29,7 +33,7 @@ class HalfTurn(A.RandomRotate90):  # type: ignore[misc,unused-ignore]
 
 
 class Augmentation:
-    """Horizontal flip, quarter turn, brightness and contrast, each with its probability.
+    """Horizontal flip, quarter turn, brightness and contrast, hue and saturation, each with its probability.
 
     A turn is drawn from 0, 90, 180 and 270 degrees, for crops that are not square from 0 and 180.
     """
@@ -37,6 +41,12 @@ class Augmentation:
     def __init__(self, config: CropConfig) -> None:
         height, width = config.input_size
         turn = A.RandomRotate90 if height == width else HalfTurn
+        jitter = A.HueSaturationValue(
+            hue_shift_limit=HUE_LIMIT,
+            sat_shift_limit=SATURATION_LIMIT,
+            val_shift_limit=0,
+            p=config.color_jitter_p,
+        )
         self._compose = A.Compose(
             [
                 A.HorizontalFlip(p=config.hflip_p),
@@ -44,6 +54,7 @@ class Augmentation:
                 A.RandomBrightnessContrast(
                     brightness_limit=LIMIT, contrast_limit=LIMIT, p=config.brightness_contrast_p
                 ),
+                *([jitter] if config.color_jitter_p else []),
             ],
             seed=0,
         )

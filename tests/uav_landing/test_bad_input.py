@@ -68,12 +68,12 @@ def test_the_six_photos_can_be_used(root, train):
 @pytest.mark.parametrize(
     ("spoil", "texts"),
     [
-        (lambda r: mask(r, 2).unlink(), ["1 images have no mask: 002"]),
-        (lambda r: photo(r, 4).unlink(), ["1 masks have no image: 004"]),
+        (lambda r: mask(r, 2).unlink(), ["no mask: 002", "1 of 6 images"]),
+        (lambda r: photo(r, 4).unlink(), ["no image: 004", "1 of 6 masks"]),
         (lambda r: save(mask(r, 1), mask_of(1)[:60]), ["001.png", "64 x 64", "60"]),
         (lambda r: photo(r, 3).write_bytes(photo(r, 3).read_bytes()[:200]), ["003.png", "cannot be read"]),
-        (lambda r: mask(r, 3).write_bytes(b"not a picture"), ["003.png", "cannot be read"]),
-        (lambda r: save(mask(r, 0), mask_of(0).astype(np.uint16)), ["000.png", "uint16"]),
+        (lambda r: mask(r, 3).write_bytes(b"not a picture"), ["003.png", "is not an image"]),
+        (lambda r: save(mask(r, 0), mask_of(0).astype(np.uint16)), ["000.png", "1 channel", "16-bit"]),
         (lambda r: save(photo(r, 0), mask_of(0)), ["000.png", "channel"]),
         (lambda r: save(photo(r, 0), mask_of(0).astype(np.uint16)), ["000.png"]),
         (lambda r: shutil.rmtree(r / "label_images_semantic"), ["suits no layout", "original_images/"]),
@@ -140,7 +140,6 @@ def test_a_class_that_may_be_absent_is_a_warning(root, train, absent, words, sai
     assert ran.code == 0, ran.err
     assert said in ran.out
     assert "IoU=n/a, Acc=n/a (no pixels)" in ran.out
-    assert "nan" not in ran.out.replace("nan=", "")
 
 
 def test_a_class_absent_from_validation_alone_is_no_alarm(root, train, tmp_path):
@@ -152,7 +151,7 @@ def test_a_class_absent_from_validation_alone_is_no_alarm(root, train, tmp_path)
     assert ran.out.count("IoU=n/a, Acc=n/a (no pixels)") == 3
     assert "class_zero: class 3" not in ran.out
     line = ran.metrics("validation")[0]
-    assert (line["valid/class_3_support"], line["valid/class_3_iou"]) == (0, None)
+    assert (line["valid/class_3_support"], line["valid/class_3_accuracy"]) == (0, None)
     assert line["valid/danger_as_safe"] is None
 
 
@@ -169,7 +168,7 @@ def test_a_class_absent_from_validation_alone_is_no_alarm(root, train, tmp_path)
         ("--output-dir {file}", ["--output-dir"]),
         ("--output-dir {file}/below", ["--output-dir"]),
         ("--pretrained-path nowhere.pth", ["--pretrained-path", "nowhere.pth"]),
-        ("--pretrained-path {file}", ["--pretrained-path"]),
+        ("--pretrained-path {file}", ["--pretrained-path", "file"]),
         ("--device cuda:99", ["--device", "cuda:99"]),
         ("--device tpu", ["--device", "tpu"]),
         ("--amp fp16", ["--amp fp16", "CUDA"]),
@@ -223,4 +222,4 @@ def test_the_same_name_in_two_sequences(tmp_path, train):
     save(tmp_path / "flights" / "b" / "images" / "1.PNG", np.zeros((64, 64, 3), np.uint8))
     again = train(words, SAVED)
     assert again.code == 2
-    assert "b/1" in again.err or "1.PNG" in again.err
+    assert "b/images: 1 stems are given twice: 1" in again.err

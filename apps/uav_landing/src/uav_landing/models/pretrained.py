@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ TORCHVISION_BACKBONE = re.compile(r"^(features\.|(?=(conv1|bn1|layer[1-4])\.))")
 IMAGE_CLASSIFIER = ("fc.", "classifier.")
 """Their last layers, which no segmenter has."""
 LISTED = 10
+DAMAGED = (
+    RuntimeError, EOFError, LookupError, ValueError, AssertionError, struct.error, SafetensorError,
+)  # fmt: skip
+"""What torch and safetensors raise for bytes that are no weights."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"--pretrained-path: {path} refused, it is damaged or holds more than tensors and plain data: "
             f"{_first_line(error)}"
         ) from error
-    except (RuntimeError, EOFError, SafetensorError) as error:
+    except DAMAGED as error:
         raise UserError(f"--pretrained-path: cannot read {path}: {_first_line(error)}") from error
 
 

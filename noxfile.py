@@ -14,6 +14,7 @@ TESTING = (
     "torchvision",
     "pytest",
     "pytest-timeout",
+    "pytest-xdist",
     "pytest-socket",
     "hypothesis",
     "scikit-learn",
@@ -27,6 +28,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 
 QUIET = {"NO_ALBUMENTATIONS_UPDATE": "1", "WANDB_MODE": "disabled"}
+PARALLEL = ("-n", "auto", "--dist", "loadfile")
+ONE_THREAD = {**QUIET, "OMP_NUM_THREADS": "1"}
 
 
 def _install(session: nox.Session, *packages: str) -> None:
@@ -38,7 +41,7 @@ def _install(session: nox.Session, *packages: str) -> None:
 def tests(session: nox.Session) -> None:
     """Run every test but the slow and the live ones."""
     _install(session, *TESTING)
-    session.run("pytest", "-m", "not slow and not live", *session.posargs, env=QUIET)
+    session.run("pytest", "-m", "not slow and not live", *PARALLEL, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session(name="isolated")
@@ -48,7 +51,8 @@ def isolated(session: nox.Session, package: str) -> None:
     library = ["-e", LIBRARY if package == "common" else "packages/common"]
     own = [] if package == "common" else ["-e", APPLICATIONS[package]]
     session.install("-c", "constraints.txt", *library, *own, *TESTING)
-    session.run("pytest", "-m", "not slow and not live", f"tests/{package}", *session.posargs, env=QUIET)
+    chosen = ("-m", "not slow and not live", f"tests/{package}")
+    session.run("pytest", *chosen, *PARALLEL, *session.posargs, env=ONE_THREAD)
 
 
 @nox.session

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import multiprocessing
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -215,16 +214,17 @@ def toy_loaders(
     size: int = 20,
     batch_size: int = 3,
     *,
+    valid: int = 9,
     workers: int = 0,
     world: World | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Loaders:
-    """Return loaders over the first `size` samples, the validation over the first 9."""
+    """Return loaders over the first `size` samples, the validation over the first `valid`."""
     world = world or World()
     data = ToyData(dtype)
     sampler = ShuffleSampler(size, seed=3, rank=world.rank, world=world.size)
     batches = Batches(sampler, batch_size)
-    evaluation = Batches(ShardedEvalSampler(9, rank=world.rank, world=world.size), 4)
+    evaluation = Batches(ShardedEvalSampler(valid, rank=world.rank, world=world.size), 4)
     train = make_loader(data, batches, workers=workers, collate=collate)
     return Loaders(train, sampler, batches, make_loader(data, evaluation, collate=collate))
 
@@ -323,5 +323,5 @@ def start_process(function: Callable[..., None], *arguments: object) -> ForkServ
 
 def _alone(function: Callable[..., None], *arguments: object) -> None:
     torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
+    multiprocessing.set_start_method("fork", force=True)
     function(*arguments)

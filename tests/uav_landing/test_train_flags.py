@@ -17,6 +17,7 @@ from landing_pieces import KEYS, Built, seen
 from PIL import Image
 
 from common.config import flags
+from common.engine.checkpoint import find_checkpoint, load_checkpoint
 from uav_landing.config import ModelConfig, TrainConfig
 from uav_landing.data.dataset import cut, normalise
 from uav_landing.labels import TABLES
@@ -138,6 +139,11 @@ def same_backbone(b: Built, name: str) -> bool:
     return all(torch.equal(own[key], value) for key, value in file.items() if key not in CLASSIFIER)
 
 
+def has_averaged_weights(b: Built) -> bool:
+    checkpoint = load_checkpoint(find_checkpoint("best", b.ran().folder))
+    return checkpoint.ema is not None and not torch.equal(checkpoint.ema[STEM], checkpoint.model[STEM])
+
+
 def without_memory(b: Built) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("uav_landing.alarms.free_memory_share", lambda: 0.0)
@@ -213,6 +219,7 @@ EFFECTS: dict[str, Row] = {
     "hflip_p": Row("--hflip-p 1", mirrored, True, STILL),
     "rot90_p": Row("--rot90-p 1", lambda b: raw(b)[1], False, STILL),
     "brightness_contrast_p": Row("--brightness-contrast-p 1", raw, (False, True), STILL),
+    "color_jitter_p": Row("--color-jitter-p 1", raw, (False, True), STILL),
     "model_type": Row(
         "--model-type lraspp_mobilenet_v3_large",
         lambda b: sum(p.numel() for p in b.model.parameters()),
@@ -257,6 +264,7 @@ EFFECTS: dict[str, Row] = {
     "t_mult": Row("--t-mult 1", lambda b: b.rate(20), 3e-4),
     "eta_min": Row("--eta-min 1e-4", lambda b: b.rate(9), about(1e-4 + 2e-4 * (1 + np.cos(0.9 * np.pi)) / 2)),
     "warmup_epochs": Row("--warmup-epochs 2", lambda b: b.rate(1, step=10), about(1.515e-4)),
+    "ema_decay": Row("--ema-decay 0.9", has_averaged_weights, True, "--max-steps 1"),
     "monitor": Row("--monitor expected_cost", lambda b: b.task.headline.mode, "min"),
     "patience": Row("--patience 2", stays_flat, has("no better miou in 2 validations")),
     "tile_overlap": Row("--tile-overlap 0", lambda b: sum(passes(b)), 3 * 4),

@@ -204,7 +204,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"text", b"\x80\x02\x00", b"\x80\x02}q\x00\xffabc", b"PK\x03\x04 not a zip file"]
+    "content", [b"text", b"\x80\x02\x00", b"\x80\x02}q\x00\xffabc", b"PK\x03\x04 no zip"]
 )
 def test_bytes_that_are_no_weights(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "weights.pth"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
 
 from common.engine.distributed import World
-from common.engine.loading import Loaders
+from common.engine.loading import Loaders, WorkerError, iterate
 from common.engine.randomness import random_state, set_random_state
 from common.engine.state import Progress
 from common.engine.step import Optimization
@@ -86,19 +87,31 @@ class Course:
         self.progress.epoch += 1
         self.progress.batch = 0
 
-    def windows(self) -> Iterator[list[Batch]]:
-        """Yield the rest of the epoch in windows of micro-batches, on the device."""
-        loaders = self.loaders
-        left = len(loaders.batches) - self.progress.batch
-        if left <= 0:
-            return
-        loaders.sampler.set_epoch(self.progress.epoch)
-        loaders.sampler.start(self.position)
-        with torch.random.fork_rng(devices=[]):
-            iterator = iter(loaders.train)
+    def windows(self, on_restart: Callable[[WorkerError], None]) -> Iterator[list[Batch]]:
+        """Yield the rest of the epoch in windows of micro-batches, on the device.
+
+        Workers that died are started anew at the batch that was lost; `on_restart` may raise instead.
+        """
+        left = len(self.loaders.batches) - self.progress.batch
+        batches = self._batches(left, on_restart)
         for start in range(0, left, self.accumulation_steps):
             count = min(self.accumulation_steps, left - start)
-            yield [to_device(next(iterator), self.world.device) for _ in range(count)]
+            yield [to_device(batch, self.world.device) for batch in islice(batches, count)]
+
+    def _batches(self, left: int, on_restart: Callable[[WorkerError], None]) -> Iterator[Batch]:
+        loaders, start, given = self.loaders, self.position, 0
+        while given < left:
+            loaders.sampler.set_epoch(self.progress.epoch)
+            loaders.sampler.start(start + given * self.draws_per_batch)
+            try:
+                for batch in islice(iterate(loaders.train), left - given):
+                    given += 1
+                    yield batch
+            except WorkerError as error:
+                on_restart(error)
+                continue
+            if given < left:
+                raise ValueError(f"the training loader ended {left - given} batches before its sampler")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of all processes as plain types and tensors; all of them call this together."""

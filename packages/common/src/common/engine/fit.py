@@ -14,7 +14,7 @@ from common.engine.checkpoint import CheckpointError
 from common.engine.course import Course
 from common.engine.distributed import World
 from common.engine.journal import Journal
-from common.engine.loading import Loaders
+from common.engine.loading import Loaders, WorkerError
 from common.engine.run import Run
 from common.engine.saving import ResumeError, Saver
 from common.engine.settings import FitConfig
@@ -30,6 +30,7 @@ from common.schedulers.learning_rate import Schedule
 __all__ = ["ResumeError", "Summary", "Trainer", "TrainingError", "fit", "peak_memory"]
 
 MAX_ROLLBACKS = 2
+MAX_RESTARTS = 2
 STOPPED_BY_ALARM = 3
 
 
@@ -107,9 +108,9 @@ class Trainer:
         while (reason := self._ending()) is None:
             try:
                 self._train_epoch(stop)
-            except StepMemoryError:
+            except (StepMemoryError, WorkerError) as error:
                 self.saver.save()
-                raise
+                raise TrainingError(str(error)) from error
             self._close_epoch(stop)
         progress, metric = self.progress, self.task.headline.metric
         code = self.exit_code or (STOPPED_BY_ALARM if self.alarm else 0)
@@ -139,7 +140,7 @@ class Trainer:
         self.course.begin_epoch()
         self.clock = _Clock.now()
         started = waiting = time.monotonic()
-        for window in self.course.windows():
+        for window in self.course.windows(self._worker_died):
             self.clock.waited += time.monotonic() - waiting
             self._step(window)
             if self._after_step(stop):
@@ -163,6 +164,15 @@ class Trainer:
             return
         progress.skipped = 0
         self.course.tally.add(result.sums)
+
+    def _worker_died(self, error: WorkerError) -> None:
+        if self.progress.restarts >= MAX_RESTARTS:
+            raise error
+        self.progress.restarts += 1
+        text = (
+            f"{error}; loader started anew at draw {self.course.position} of epoch {self.progress.epoch + 1}"
+        )
+        self.journal.event("worker_died", {}, text=text)
 
     def _shrunk(self, old: int, new: int) -> None:
         self.progress.recoveries += 1

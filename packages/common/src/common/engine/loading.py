@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -64,6 +66,39 @@ class Loaders:
     sampler: TrainSampler
     batches: Batches
     valid: DataLoader[Any]
+
+
+class WorkerError(RuntimeError):
+    """A worker process of a loader died."""
+
+
+def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
+    """Return an iterator over `loader` that draws nothing from torch's generator.
+
+    A worker that dies is noticed only when the next batch is fetched, as WorkerError: the signal handler by
+    which torch interrupts whatever is being computed at that moment is put aside.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGCHLD)
+    with torch.random.fork_rng(devices=[]):
+        iterator = iter(loader)
+    if ours and signal.getsignal(signal.SIGCHLD) is not handler:
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+    return _guarded(iterator, loader)
+
+
+def _guarded(iterator: Iterator[Any], loader: DataLoader[Any]) -> Iterator[Any]:
+    while True:
+        try:
+            batch = next(iterator)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+            loader._iterator = None
+            raise WorkerError(str(error).splitlines()[0]) from error
+        yield batch
 
 
 def make_loader(

@@ -13,7 +13,7 @@ import torch
 class SampleKey(NamedTuple):
     """One draw of a sampler: which sample, in which epoch, at which place of the epoch's global stream."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody asks a key for
     epoch: int
     draw: int
 

@@ -39,6 +39,8 @@ class Progress:
     rollbacks: int = 0
     recoveries: int = 0
     """Out-of-memory recoveries."""
+    restarts: int = 0
+    """How often dead workers were started anew."""
     lr_scale: float = 1.0
 
     def state_dict(self) -> dict[str, Any]:

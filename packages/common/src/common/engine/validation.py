@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from common.engine.distributed import World
+from common.engine.loading import iterate
 from common.engine.precision import MixedPrecision
 from common.engine.recovery import is_out_of_memory
 from common.engine.signals import StopRequest
@@ -29,7 +30,7 @@ def measure(
     """
     task.begin_validation()
     sums = TermSums()
-    for batch in batches:
+    for batch in iterate(batches):
         if stop.signal:
             break
         _judge(task, to_device(batch, world.device), precision, sums, oom_recovery)

@@ -218,10 +218,11 @@ def toy_loaders(
     workers: int = 0,
     world: World | None = None,
     dtype: torch.dtype = torch.float32,
+    data: ToyData | None = None,
 ) -> Loaders:
     """Return loaders over the first `size` samples, the validation over the first `valid`."""
     world = world or World()
-    data = ToyData(dtype)
+    data = data or ToyData(dtype)
     sampler = ShuffleSampler(size, seed=3, rank=world.rank, world=world.size)
     batches = Batches(sampler, batch_size)
     evaluation = Batches(ShardedEvalSampler(valid, rank=world.rank, world=world.size), 4)

@@ -1,12 +1,19 @@
 """The commands of the documents run as they are written; flags are only added behind them."""
 
+import contextlib
+import io
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+from common.config import flags
+from uav_landing.cli import VERBS
 from uav_landing.synthetic import write_scenes
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,15 +41,28 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def shell(command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command line in the application's folder, with this Python first on the path."""
+def shell(command: str, folder: Path = LANDING, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line, in the application's folder if not told otherwise, with this Python first."""
     variables = {name: value for name, value in os.environ.items() if name != "UAV_LANDING_DATASET"}
     variables["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{variables['PATH']}"
     variables["OMP_NUM_THREADS"] = "1"
     return subprocess.run(
         ["bash", "-c", command],
-        cwd=LANDING, env=variables | environment, capture_output=True, text=True, timeout=280,
+        cwd=folder, env=variables | environment, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
+
+
+class Trained(NamedTuple):
+    """A finished command and where it wrote."""
+
+    done: subprocess.CompletedProcess[str]
+    output_dir: Path
+
+
+@pytest.fixture(scope="module")
+def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    output_dir = tmp_path_factory.mktemp("outputs")
+    return Trained(shell(f"{TRAIN} {SHORTER} --dataset-path {photos} --output-dir {output_dir}"), output_dir)
 
 
 def check_trained(done: subprocess.CompletedProcess[str], output_dir: Path) -> None:
@@ -56,8 +76,8 @@ def check_trained(done: subprocess.CompletedProcess[str], output_dir: Path) -> N
     assert (output_dir / "run-0001" / "report.html").is_file()
 
 
-def test_training_with_a_named_data_set(photos, tmp_path):
-    check_trained(shell(f"{TRAIN} {SHORTER} --dataset-path {photos} --output-dir {tmp_path}"), tmp_path)
+def test_training_with_a_named_data_set(trained):
+    check_trained(*trained)
 
 
 def test_training_over_several_lines_with_the_data_set_in_the_environment(photos, tmp_path):
@@ -103,3 +123,88 @@ def test_help_needs_no_heavy_import(command):
     done = subprocess.run([sys.executable, "-c", loaded, script], cwd=LANDING, capture_output=True, text=True)
     assert done.stderr.strip() == "0 []"
     assert "--dataset-path" in done.stdout
+
+
+READMES = ("README.md", "packages/common/README.md", "apps/uav_landing/README.md", "CONTRIBUTING.md")
+EVERY_README = "\n".join((REPOSITORY / name).read_text() for name in READMES)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", EVERY_README, re.S)
+
+
+SHELL_LINES = sorted({line for block in blocks("bash") for line in block.splitlines() if line.strip()})
+
+
+def test_no_backslash_is_followed_by_a_comment():
+    assert not re.search(r"\\[ \t]+\S", "\n".join(blocks("bash")))
+
+
+@pytest.mark.parametrize("line", SHELL_LINES)
+def test_a_command_of_a_readme(line, tmp_path):
+    command = line.split("  #")[0].strip()
+    if command.startswith("pip install"):
+        check_installation(command)
+    elif command.startswith("python scripts/"):
+        assert command in (TRAIN, ANALYZE)
+    else:
+        assert command.startswith("uav-landing train ")
+        done = shell(f"{command} --max-steps 1 --max-images 1 --workers 0 --device cpu", tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "outputs/fixed_training/run-0001/report.html").is_file()
+
+
+def check_installation(command: str) -> None:
+    """Require that the files, folders and sessions an installation line names are there."""
+    for path in re.findall(r"(?:-c|-e) \"?([^\s\"\[]+)", command):
+        assert (REPOSITORY / path).exists()
+    sessions = re.findall(r"nox -s (.+)", command)
+    for name in " ".join(sessions).split():
+        assert f"def {name}(" in (REPOSITORY / "noxfile.py").read_text()
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_code_of_a_readme(code):
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(code, "README", "exec"), {})
+    assert said.getvalue().startswith("balance  ")
+
+
+@pytest.mark.parametrize("command", ["python -m common.engine.verify RUN", "python -m common.reporting RUN"])
+def test_a_command_on_a_run_folder(command, trained):
+    assert f"`{command}`" in EVERY_README
+    done = shell(command.replace("RUN", str(trained.output_dir / "run-0001")))
+    assert done.returncode == 0, done.stderr
+
+
+def test_counts_become_a_plan(tmp_path):
+    assert "`python -m common.balancing counts.json`" in EVERY_README
+    (tmp_path / "counts.json").write_text(json.dumps({"counts": [90, 10], "names": ["often", "rare"]}))
+    done = shell("python -m common.balancing counts.json", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "rare" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("evaluate --checkpoint RUN --split test", "--tile-overlap 0"),
+        ("predict --checkpoint RUN --input PHOTO_OR_FOLDER", "--tile-overlap 0"),
+    ],
+)
+def test_a_verb_on_a_run_folder(verb, words, trained, photos, tmp_path):
+    assert f"`{verb}`" in EVERY_README
+    command = verb.replace("RUN", str(trained.output_dir / "run-0001"))
+    command = command.replace("PHOTO_OR_FOLDER", str(photos / "original_images" / "000.jpg"))
+    done = shell(f"uav-landing {command} {words} --device cpu", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_verb_and_flag_that_is_named_exists():
+    text = (LANDING / "README.md").read_text()
+    known = {flag.option for verb in VERBS.values() for flag in flags(verb.config_class)} | {
+        "--config",
+        "--help",
+    }
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text)) <= known
+    assert set(re.findall(r"uav-landing ([a-z]+)", text)) <= VERBS.keys()

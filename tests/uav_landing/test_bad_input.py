@@ -62,7 +62,10 @@ def photo(root: Path, number: int) -> Path:
 
 
 def test_the_six_photos_can_be_used(root, train):
-    assert train(f"--dataset-path {root} --store-scale 1 --input-size 32 32 {SAVED}").code == 0
+    ran = train(f"--dataset-path {root} --store-scale 1 --input-size 32 32 {SAVED}")
+    assert ran.code == 0
+    assert "Documented targets" in ran.out
+    assert "annotation seam" not in ran.out
 
 
 @pytest.mark.parametrize(
@@ -153,6 +156,15 @@ def test_a_class_absent_from_validation_alone_is_no_alarm(root, train, tmp_path)
     line = ran.metrics("validation")[0]
     assert (line["valid/class_3_support"], line["valid/class_3_accuracy"]) == (0, None)
     assert line["valid/danger_as_safe"] is None
+
+
+def test_a_test_run_that_could_not_judge_anything_has_failed(root, train, tmp_path):
+    save(mask(root, 5), np.zeros((64, 64), np.uint8))
+    (tmp_path / "split.yaml").write_text('{train: ["000", "001"], val: ["005"]}')
+    split = f"--split-mode file --split-file {tmp_path / 'split.yaml'} --void ignore --class-weights balanced"
+    ran = train(f"--dataset-path {root} --store-scale 1 --input-size 32 32 --test-run {split}")
+    assert ran.code == 1
+    assert ran.err == "error: training stopped: --test-run ended without a validation\n"
 
 
 @pytest.mark.parametrize(

@@ -360,3 +360,12 @@ def test_the_flag_has_its_effect(name, files, scenes, train):
     holds = row.value if isinstance(row.value, types.FunctionType) else lambda seen: seen == row.value
     assert holds(answer), answer
     assert not holds(without), without
+
+
+@pytest.mark.parametrize(
+    ("words", "guess"), [("", 7.79791), ("--focal-normalize alpha", 0.779791), ("--loss ce", None)]
+)
+def test_the_alarm_knows_the_loss_of_a_uniform_guess(words, guess, files, scenes, train):
+    base = f"{SMALL} --dataset-path {scenes} --class-weights 10 10 10 10 {words}"
+    seen_guess = seen(base, files, train, lambda b: b.task.alarms.initial_focal)
+    assert seen_guess == (None if guess is None else about(guess))

@@ -71,6 +71,7 @@ def test_the_documented_training(train):
     for name in ("config.yaml", "environment.json", "metrics.jsonl", "events.jsonl", "report.html"):
         assert (ran.folder / name).stat().st_size > 0
     assert "Documented targets" in ran.out
+    assert ran.out.count("(annotation seam: not attainable in general)") == 2
     plain = torch.load(ran.output_dir / "fixed_memory_efficient_compact_best.pth", weights_only=True)
     assert same(plain, ran.weights("best"))
     html = (ran.folder / "report.html").read_text()

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from engine_toy import ToyData, collate, toy_loaders
+from engine_toy import Outcome, ToyData, ToyTask, collate, same, toy_config, toy_loaders, toy_model, train
+from torch.utils.data import get_worker_info
 
 from common.balancing.samplers import ShuffleSampler
 from common.engine.loading import Batches, Loaders, make_loader
+from common.engine.logging import read_events
+from common.engine.randomness import SampleKey
+from common.engine.step import TrainingError
 
 
 def stream(loaders: Loaders, epoch: int, position: int = 0) -> list[dict[str, Any]]:
@@ -93,3 +100,63 @@ def test_batches_count_what_they_drop(
 def test_batch_smaller_than_the_smallest_is_refused() -> None:
     with pytest.raises(ValueError, match="batch_size 1 is smaller than the smallest batch 2"):
         Batches(ShuffleSampler(4, seed=0), 1, 2)
+
+
+class Deadly(ToyData):
+    """Kills the worker that reads a given draw of epoch 1, as often as there are files to use up."""
+
+    def __init__(self, folder: Path, times: int, draw: int = 10) -> None:
+        super().__init__()
+        self.draw, self.lives = draw, [folder / f"life-{number}" for number in range(times)]
+        for life in self.lives:
+            life.touch()
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        left = [life for life in self.lives if life.exists()]
+        if get_worker_info() is not None and left and (key.epoch, key.draw) == (1, self.draw):
+            left[0].unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(key)
+
+
+def run_with_deaths(folder: Path, times: int, resume: str | None = None) -> Outcome:
+    folder.mkdir(exist_ok=True)
+    loaders = toy_loaders(20, 3, workers=1, data=Deadly(folder, times))
+    task = ToyTask(toy_model(dropout=0.3))
+    return train(folder / "run", task, loaders, toy_config(accumulation_steps=2), resume=resume)
+
+
+def test_dead_worker_is_replaced_and_no_sample_is_lost(tmp_path: Path) -> None:
+    whole = run_with_deaths(tmp_path / "whole", 0)
+    mended = run_with_deaths(tmp_path / "mended", 1)
+    assert mended.task.seen == whole.task.seen
+    assert same(mended.weights, whole.weights)
+    assert mended.metrics() == whole.metrics()
+    (event,) = [e for e in read_events(mended.folder / "events.jsonl") if e["kind"] == "worker_died"]
+    assert "loader worker died (pid " in event["text"]
+
+
+@pytest.mark.slow
+def test_third_death_stops_with_a_checkpoint_from_which_the_run_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="loader worker died"):
+        run_with_deaths(tmp_path / "dead", 3)
+    resumed = run_with_deaths(tmp_path / "dead", 0, resume="last")
+    whole = run_with_deaths(tmp_path / "whole", 0)
+    assert same(resumed.weights, whole.weights)
+    assert resumed.metrics() == whole.metrics()
+
+
+def test_a_data_set_that_fails_is_not_mistaken_for_a_dead_worker(tmp_path: Path) -> None:
+    class Failing(ToyData):
+        def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+            raise RuntimeError("photo 7 cannot be read")
+
+    with pytest.raises(RuntimeError, match="photo 7 cannot be read"):
+        train(tmp_path / "run", loaders=toy_loaders(20, 3, workers=1, data=Failing()))
+
+
+def test_a_loader_that_ends_before_its_sampler_is_an_error(tmp_path: Path) -> None:
+    long, short = toy_loaders(20, 3), toy_loaders(10, 3)
+    mixed = Loaders(short.train, long.sampler, long.batches, long.valid)
+    with pytest.raises(ValueError, match="the training loader ended 3 batches before its sampler"):
+        train(tmp_path / "run", loaders=mixed)

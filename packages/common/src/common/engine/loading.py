@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass
+from multiprocessing.connection import wait
 from typing import Any, Protocol
 
 import torch
@@ -78,13 +79,16 @@ def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     A worker that dies is noticed only when the next batch is fetched, as WorkerError: the signal handler by
     which torch interrupts whatever is being computed at that moment is put aside.
     """
-    ours = threading.current_thread() is threading.main_thread()
-    handler = signal.getsignal(signal.SIGCHLD)
+    before = signal.getsignal(signal.SIGCHLD)
     with torch.random.fork_rng(devices=[]):
         iterator = iter(loader)
-    if ours and signal.getsignal(signal.SIGCHLD) is not handler:
-        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
+    if _is_torchs(signal.getsignal(signal.SIGCHLD)) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None or _is_torchs(before) else before)
     return _guarded(iterator, loader)
+
+
+def _is_torchs(handler: object) -> bool:
+    return getattr(handler, "__module__", "") == "torch.utils.data._utils.signal_handling"
 
 
 def _guarded(iterator: Iterator[Any], loader: DataLoader[Any]) -> Iterator[Any]:
@@ -93,12 +97,19 @@ def _guarded(iterator: Iterator[Any], loader: DataLoader[Any]) -> Iterator[Any]:
             batch = next(iterator)
         except StopIteration:
             return
-        except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker (pid"):
+        except (RuntimeError, OSError, EOFError) as error:
+            dead = _dead_workers(iterator)
+            if not dead:
                 raise
             loader._iterator = None
-            raise WorkerError(str(error).splitlines()[0]) from error
+            raise WorkerError(f"loader worker died (pid {', '.join(map(str, dead))})") from error
         yield batch
+
+
+def _dead_workers(iterator: Iterator[Any]) -> list[int]:
+    """Return the process ids of workers that have ended; one that is just dying is given half a second."""
+    workers = {worker.sentinel: worker.pid for worker in getattr(iterator, "_workers", ())}
+    return [workers[sentinel] for sentinel in wait(list(workers), timeout=0.5)] if workers else []
 
 
 def make_loader(

@@ -276,7 +276,7 @@ EFFECTS: dict[str, Row] = {
     "alarm_patience": Row("--alarm-patience 2", first_flag, 2),
     "stop_on_alarm": Row("--stop-on-alarm", without_memory, 3, "--epochs 2"),
     "batch_size": Row("--batch-size 3", lambda b: len(b.batch["target"]), 3),
-    "epochs": Row("--epochs 2", lambda b: len(b.ran().metrics("epoch")), 2, "--max-images 1 --max-steps 9"),
+    "epochs": Row("--epochs 2", lambda b: len(b.ran().metrics("epoch")), 2, "--max-images 1 --max-steps 3"),
     "accumulation_steps": Row(
         "--accumulation-steps 1", lambda b: has("1 epochs x 2 steps")(b.ran().out), True, "--epochs 1"
     ),

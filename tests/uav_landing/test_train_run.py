@@ -59,7 +59,7 @@ def steps_into():
 
 
 def test_the_documented_training(train):
-    ran = train(DOCUMENTED, "--max-steps 2", report=True)
+    ran = train(DOCUMENTED, "--max-steps 2 --store-scale 1 --tile-overlap 0 --tile-batch 16", report=True)
     assert ran.code == 0, ran.err
     labels = [line.split()[0] for line in ran.out.splitlines() if line[:1].strip() and line[0].islower()]
     for label in ("run", "preset", "data", "store", "model", "plan", "balance", "step", "valid", "best"):

@@ -19,6 +19,7 @@ TESTING = (
     "hypothesis",
     "scikit-learn",
     "torchmetrics",
+    "wandb",
 )
 ORACLES = ("monai", "kornia", "segmentation-models-pytorch", "timm")
 

@@ -34,7 +34,7 @@ from common.schedulers.learning_rate import ScheduleConfig
 
 FEATURES, HIDDEN, FRAMES, CLASSES = 5, 8, 4, 3
 IGNORED = -100
-TIMES = {"seconds", "train/seconds", "valid/seconds", "train/samples_per_second"}
+TIMES = {"seconds", "train/seconds", "valid/seconds", "train/samples_per_second", "valid/samples_per_second"}
 
 
 class ToyData(Dataset[dict[str, Any]]):

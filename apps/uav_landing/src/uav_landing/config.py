@@ -44,7 +44,8 @@ class DataConfig:
     dataset_path: Path | None = None
     """Root of the data set. Default: $UAV_LANDING_DATASET, else the documented datasets folder."""
     dataset_format: FORMATS = "auto"
-    """Layout of the root. `synthetic` writes generated scenes there when the folder is absent or empty."""
+    """Layout of the root. `synthetic` writes generated scenes there when the folder is absent or empty;
+    without a path into `datasets/synthetic`."""
     label_table: str | None = None
     """Label table: sdd, udd6, dronedeploy, aeroscapes, landing4 or a YAML file. Default: the layout's own."""
     mapping: Path | None = None

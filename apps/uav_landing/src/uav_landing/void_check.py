@@ -62,13 +62,14 @@ class VoidCheck:
 def void_pieces(landing: Mask) -> VoidPieces:
     """Measure the void (0) of a map of landing classes uint8 [H, W]; 255 is neither void nor a class.
 
-    Near means at most 3 px (at a longer side of 1280 px) from a pixel of class 1, 2 or 3; components are
-    8-connected. Only tiles that hold void are looked at.
+    Near means at most 3 px (at a longer side of 1280 px, never less than 1 px) from a pixel of class 1, 2
+    or 3; components are 8-connected. Only tiles that hold void are looked at.
     """
     scale = max(landing.shape) / REFERENCE_SIDE
     void: Mask = np.asarray(cv2.inRange(landing, 0, 0), dtype=np.uint8)
     tiles = _tiles_with(void)
-    near = sum(_near_in_tile(landing, void, row, column, NEAR_PIXELS * scale) for row, column in zip(*tiles))
+    radius = max(1.0, NEAR_PIXELS * scale)
+    near = sum(_near_in_tile(landing, void, row, column, radius) for row, column in zip(*tiles))
     found = [_component_areas(part) for part in _islands(void, tiles)]
     joined = np.concatenate([np.zeros(0, dtype=np.int64), *found])
     areas, numbers = np.unique(joined, return_counts=True)

@@ -33,6 +33,9 @@ QUARTER_TURNS = (5, 6, 7, 8)
 BITS_PER_SAMPLE = 258
 BLOCK_PIXELS = 1 << 22
 
+# photos and maps are as large as they are; set once, because readers are threads
+Image.MAX_IMAGE_PIXELS = None
+
 
 @dataclass(frozen=True)
 class UnknownLabels:
@@ -158,7 +161,6 @@ def apply_lookup(labels: NDArray[np.uint8], lookup: NDArray[np.uint8]) -> NDArra
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open an image of any size; whatever goes wrong while it is read becomes a UserError naming the file."""
-    largest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as image:
             yield image
@@ -168,8 +170,6 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise UserError(f"{path}: is not an image, or is damaged") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = largest
 
 
 def _require_8_bit(path: Path, image: Image.Image) -> None:

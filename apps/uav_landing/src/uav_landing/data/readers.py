@@ -19,17 +19,18 @@ ENVIRONMENT = "UAV_LANDING_DATASET"
 DOCUMENTED = Path(
     "datasets", "Aerial_Semantic_Segmentation_Drone_Dataset", "dataset", "semantic_drone_dataset"
 )
+GENERATED = Path("datasets", "synthetic")
 LARGEST_TOLERANCE = 20
 
 
-def default_root() -> Path:
-    """Return $UAV_LANDING_DATASET, else the documented folder of the application."""
+def default_root(*, synthetic: bool = False) -> Path:
+    """Return $UAV_LANDING_DATASET, else the application's documented folder, or that of generated scenes."""
     if named := os.environ.get(ENVIRONMENT):
         return Path(named)
     application = Path(__file__).resolve().parents[3]
     if not (application / "pyproject.toml").is_file():
         application = Path.cwd()
-    return application / DOCUMENTED
+    return application / (GENERATED if synthetic else DOCUMENTED)
 
 
 def find_photos(config: DataConfig) -> PhotoSet:
@@ -40,8 +41,9 @@ def find_photos(config: DataConfig) -> PhotoSet:
     """
     if not 0 <= config.color_tolerance <= LARGEST_TOLERANCE:
         raise UserError(f"--color-tolerance {config.color_tolerance}: 0 to {LARGEST_TOLERANCE} is allowed")
-    root = (config.dataset_path or default_root()).expanduser()
-    if config.dataset_format == "synthetic":
+    synthetic = config.dataset_format == "synthetic"
+    root = (config.dataset_path or default_root(synthetic=synthetic)).expanduser()
+    if synthetic:
         _ensure_scenes(root)
     if not root.is_dir():
         raise UserError(_absent(root))
@@ -49,7 +51,7 @@ def find_photos(config: DataConfig) -> PhotoSet:
     found = layout.read(folder, config.label_table is not None)
     table = _table(config, layout, folder, found)
     return PhotoSet(
-        format=config.dataset_format if config.dataset_format == "synthetic" else layout.name,
+        format="synthetic" if synthetic else layout.name,
         root=folder,
         pairs=found.pairs,
         table=table,

@@ -287,12 +287,13 @@ def _strength_rule(budget: BalanceBudget) -> list[Finding]:
     if strength is None or not strength > WARN_STRENGTH:
         return []
     factors = ", ".join(f"{name} x{value:.4g}" for name, value in budget.factors.items())
+    allowed = budget.settings.allow_overcorrection
     text = (
         f"overcorrection: strength {strength:.2f} (1 uniform, 2 inverted) from {factors}, in favour of "
         f"{statistics.label(statistics.minority)} over {statistics.label(statistics.majority)} at a ratio of "
-        f"{budget.ratio:.1f}:1; drop one of them, or --allow_overcorrection"
+        f"{budget.ratio:.1f}:1; drop one of them" + ("" if allowed else ", or --allow_overcorrection")
     )
-    severe = strength > ERROR_STRENGTH and not budget.settings.allow_overcorrection
+    severe = strength > ERROR_STRENGTH and not allowed
     return [("error" if severe else "warning", text)]
 
 

@@ -22,10 +22,11 @@ from common.engine.window import LossSums
 
 @dataclass
 class Tally:
-    """Training losses since the epoch began and since the last step line, and the epoch's training time."""
+    """Training losses since the epoch began and since the last step line; the epoch's samples and time."""
 
     epoch: LossSums = field(default_factory=LossSums)
     recent: LossSums = field(default_factory=LossSums)
+    samples: int = 0
     seconds: float = 0.0
 
     def add(self, sums: LossSums) -> None:
@@ -41,7 +42,7 @@ class Tally:
         """Restore what `state_dict` returned."""
         self.epoch = LossSums(**state["epoch"])
         self.recent = LossSums(**state["recent"])
-        self.seconds = state["seconds"]
+        self.samples, self.seconds = state["samples"], state["seconds"]
 
 
 @dataclass

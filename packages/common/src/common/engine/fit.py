@@ -158,7 +158,9 @@ class Trainer:
         progress.batch += len(window)
         progress.discarded += not result.applied
         self.grad_norm = result.grad_norm
-        self.clock.samples += sum(map(self.task.size, window)) * self.world.size
+        samples = sum(map(self.task.size, window)) * self.world.size
+        self.clock.samples += samples
+        self.course.tally.samples += samples
         if result.bad_terms:
             self._not_finite(result, first)
             return
@@ -274,7 +276,11 @@ class Trainer:
         tally = self.course.tally
         means = tally.epoch.means() | train_metrics(self.task, self.world)
         values = {f"train/{name}": value for name, value in means.items()}
-        self.journal.metrics("epoch", values | {"train/seconds": tally.seconds} | self.optimization.rates())
+        pace = {
+            "train/seconds": tally.seconds,
+            "train/samples_per_second": tally.samples / max(tally.seconds, 1e-9),
+        }
+        self.journal.metrics("epoch", values | pace | self.optimization.rates())
         return means
 
     def _validate(self, train: dict[str, float], stop: StopRequest) -> EpochReport | None:
@@ -319,9 +325,9 @@ class Trainer:
         """Write and print what a validation found, and note an alarm that ends the run."""
         events = self.task.epoch_events(report)
         values = {f"valid/{name}": value for name, value in report.valid.items()}
-        self.journal.metrics(
-            "validation", values | {"valid/seconds": report.seconds, "alarms": float(len(events))}
-        )
+        judged = len(self.course.loaders.valid.dataset)  # type: ignore[arg-type]
+        pace = {"valid/seconds": report.seconds, "valid/samples_per_second": judged / report.seconds}
+        self.journal.metrics("validation", values | pace | {"alarms": float(len(events))})
         self.journal.console.line("valid", self._valid_line(report))
         for line in self.task.epoch_lines(report):
             self.journal.console.raw(line)

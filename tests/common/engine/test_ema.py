@@ -18,10 +18,12 @@ class Tied(nn.Module):
         self.second = nn.Linear(2, 2, bias=False)
         self.second.weight = self.first.weight
         self.register_buffer("seen", torch.zeros(1))
+        self.register_buffer("count", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("scratch", torch.zeros(1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         self.seen = self.seen + 1
+        self.count = self.count + 1
         self.scratch = self.scratch + 1
         out: Tensor = self.second(self.first(x))
         return out
@@ -41,15 +43,16 @@ def test_decay_warms_up_and_is_bounded() -> None:
         assert ema.updates == updates + 1
 
 
-def test_buffers_are_copied_and_tied_weights_stay_tied() -> None:
+def test_buffers_are_averaged_counters_copied_and_tied_weights_stay_tied() -> None:
     model = Tied()
     ema = Ema(model, 0.5)
     start = model.first.weight.detach().clone()
     model(torch.ones(1, 2))
     model.first.weight.data += 1.0
     ema.update(model)
-    assert set(ema.shadow) == {"first.weight", "second.weight", "seen"}
-    assert float(ema.shadow["seen"]) == 1.0
+    assert set(ema.shadow) == {"first.weight", "second.weight", "seen", "count"}
+    assert float(ema.shadow["seen"]) == pytest.approx(0.9)
+    assert int(ema.shadow["count"]) == 1
     assert torch.allclose(ema.shadow["first.weight"], start + 0.9)
     assert torch.equal(ema.shadow["first.weight"], ema.shadow["second.weight"])
     with ema.applied_to(model):

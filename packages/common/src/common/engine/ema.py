@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Averaged copy of the parameters; buffers are copied as they are.
+    """Averaged copy of parameters and floating-point buffers; counters are copied as they are.
 
-    The decay warms up as min(decay, (1 + t) / (10 + t)) over t applied updates, so that early averages
+    Running statistics of a normalisation layer belong to the weights they were taken with, so they are
+    averaged alike. The decay warms up as min(decay, (1 + t) / (10 + t)) over t applied updates, so that early averages
     follow the weights.
     """
 
@@ -21,9 +22,10 @@ class Ema:
         self.updates = 0
         self.shadow = {name: value.detach().clone() for name, value in model.state_dict().items()}
         parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._names = [name for name in self.shadow if name in parameters]
-        self._averages = [self.shadow[name] for name in self._names]
-        self._weights: list[Tensor] = [parameters[name] for name in self._names]
+        names = [name for name in self.shadow if name in parameters]
+        self._averages = [self.shadow[name] for name in names]
+        self._weights: list[Tensor] = [parameters[name] for name in names]
+        self._buffers = [name for name in self.shadow if name not in parameters]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -31,10 +33,11 @@ class Ema:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         torch._foreach_lerp_(self._averages, self._weights, 1 - decay)
-        if len(self._names) < len(self.shadow):
-            for name, buffer in model.named_buffers(remove_duplicate=False):
-                if name in self.shadow:
-                    self.shadow[name].copy_(buffer)
+        if self._buffers:
+            # looked up anew: a module may put another tensor in the place of a buffer
+            buffers = dict(model.named_buffers(remove_duplicate=False))
+            for name in self._buffers:
+                _follow(self.shadow[name], buffers[name], 1 - decay)
 
     @contextmanager
     def applied_to(self, model: nn.Module) -> Iterator[None]:
@@ -55,3 +58,10 @@ class Ema:
         for name, value in shadow.items():
             self.shadow[name].copy_(value)
         self.updates = updates
+
+
+def _follow(average: Tensor, value: Tensor, share: float) -> None:
+    if average.is_floating_point():
+        average.lerp_(value, share)
+    else:
+        average.copy_(value)

@@ -220,6 +220,7 @@ EFFECTS: dict[str, Row] = {
     "rot90_p": Row("--rot90-p 1", lambda b: raw(b)[1], False, STILL),
     "brightness_contrast_p": Row("--brightness-contrast-p 1", raw, (False, True), STILL),
     "color_jitter_p": Row("--color-jitter-p 1", raw, (False, True), STILL),
+    "mosaic_p": Row("--mosaic-p 1", raw, (False, False), STILL),
     "model_type": Row(
         "--model-type lraspp_mobilenet_v3_large",
         lambda b: sum(p.numel() for p in b.model.parameters()),

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pickle
 import random
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from common.balancing.crops import RareCrop
 from common.engine.randomness import SampleKey
 from uav_landing.config import CropConfig, DataConfig, StoreConfig
 from uav_landing.data.augment import Augmentation
@@ -132,6 +134,35 @@ def test_global_random_states_are_left_alone(store):
     assert random.getstate() == before[0]
     assert np.random.get_state()[1].tobytes() == before[1]  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_a_mosaic_is_four_windows_beside_each_other(store):
+    dataset = make(store, dataclasses.replace(PLAIN, mosaic_p=1.0))
+    starts = set()
+    for key in keys(dataset):
+        sample = dataset[key]
+        assert sample["target"].shape == (32, 64)
+        pixels = denormalise(sample["image"])
+        np.testing.assert_array_equal(sample["target"], SAFE[pixels[..., 2] // 10])
+        for rows in (slice(0, 16), slice(16, 32)):
+            for columns in (slice(0, 32), slice(32, 64)):
+                quarter = pixels[rows, columns]
+                np.testing.assert_array_equal(quarter[:, 5, 0], quarter[0, 0, 0] + np.arange(16))
+                np.testing.assert_array_equal(quarter[5, :, 1], quarter[0, 0, 1] + np.arange(32))
+                starts.add((quarter[0, 0, 0], quarter[0, 0, 1]))
+    assert len(starts) > 2 * len(dataset)
+
+
+def test_crops_around_rare_objects_are_never_taken_apart(store):
+    class EveryTime:
+        def draw(self, rng):
+            return RareCrop(image=0, row=20, column=20, class_id=15)
+
+    config = dataclasses.replace(PLAIN, rare_crop_fraction=1.0)
+    plain, mosaic = (
+        make(store, dataclasses.replace(config, mosaic_p=p), rare=EveryTime()) for p in (0.0, 1.0)
+    )
+    assert all(same(mosaic[key], plain[key]) for key in keys(plain))
 
 
 def test_windows_cover_the_whole_photo_and_never_leave_it(store):

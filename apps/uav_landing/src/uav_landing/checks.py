@@ -51,9 +51,15 @@ def _ranges(config: TrainConfig) -> Iterator[Finding]:
         "--scale-range: 0 < low <= high": 0 < low <= high,
         "--rare-crop-fraction: from 0 to 1": 0 <= crops.rare_crop_fraction <= 1,
         "--rare-temperature: greater than 0": crops.rare_temperature > 0,
-        "--hflip-p, --rot90-p, --brightness-contrast-p, --color-jitter-p: from 0 to 1": all(
+        "--hflip-p, --rot90-p, --brightness-contrast-p, --color-jitter-p, --mosaic-p: from 0 to 1": all(
             0 <= p <= 1
-            for p in (crops.hflip_p, crops.rot90_p, crops.brightness_contrast_p, crops.color_jitter_p)
+            for p in (
+                crops.hflip_p,
+                crops.rot90_p,
+                crops.brightness_contrast_p,
+                crops.color_jitter_p,
+                crops.mosaic_p,
+            )
         ),
         "--ema-decay: from 0 to below 1": 0 <= optimizer.ema_decay < 1,
         "--gamma: not negative": loss.gamma >= 0,

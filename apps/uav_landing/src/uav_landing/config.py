@@ -108,6 +108,9 @@ class CropConfig:
     """Probability of a brightness and contrast change of up to 0.2."""
     color_jitter_p: float = 0.0
     """Probability of a change of hue (up to 16 degrees) and saturation (up to 12 %)."""
+    mosaic_p: float = 0.0
+    """Probability that a crop not centred on a rare object is put together from four photos: with few
+    photos, the network then cannot know a place by heart."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,8 +50,9 @@ class CropDataset(Dataset[Sample]):
     """Fresh random crops of stored photos: `crops_per_image` slots per photo, drawn anew every epoch.
 
     Sample i is slot i mod `crops_per_image` of photo i div `crops_per_image`; where it is cut and how it is
-    augmented depend on (seed, epoch, photo, slot) alone. `lookup` uint8 [256] turns fine ids into targets,
-    255 ignored. With `rare`, a share of the slots is cut around one of its pixels instead, in any photo.
+    augmented depend on (seed, epoch, photo, slot) alone. With `mosaic_p`, some are made of four photos.
+    `lookup` uint8 [256] turns fine ids into targets, 255 ignored. With `rare`, a share of the slots is cut
+    around one of its pixels instead, in any photo.
 
     A sample is {image: float32 [3, H, W] normalised, target: int64 [H, W], index: place of the photo in
     `ids`}.
@@ -77,9 +78,10 @@ class CropDataset(Dataset[Sample]):
         _keep_opencv_single_threaded()
         rng = self._rng(key)
         window = self._draw(key, rng)
-        image, labels = cut(self.store, self.ids[window.photo], window, self.config.input_size)
-        if self._augment is not None:
-            image, labels = self._augment(image, labels, rng)
+        if window.rare is None and self.config.mosaic_p and rng.random() < self.config.mosaic_p:
+            image, labels = self._mosaic(window.photo, rng)
+        else:
+            image, labels = self._cut(window, self.config.input_size, rng)
         target = apply_lookup(np.ascontiguousarray(labels), self.lookup)
         return {
             "image": normalise(image),
@@ -87,8 +89,23 @@ class CropDataset(Dataset[Sample]):
             "index": window.photo,
         }
 
+    def _cut(self, window: Window, size: tuple[int, int], rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+        image, labels = cut(self.store, self.ids[window.photo], window, size)
+        return (image, labels) if self._augment is None else self._augment(image, labels, rng)
+
+    def _mosaic(self, photo: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
+        """Return a crop whose quarters come from `photo` and three photos drawn anew, each at its scale."""
+        size = (self.config.input_size[0] // 2, self.config.input_size[1] // 2)
+        photos = rng.permutation([photo, *rng.integers(len(self.ids), size=3).tolist()]).tolist()
+        parts = [self._cut(self._random_window(each, size, rng), size, rng) for each in photos]
+        image, labels = (
+            np.concatenate([np.concatenate(row, axis=1) for row in (planes[:2], planes[2:])])
+            for planes in zip(*parts)
+        )
+        return image, labels
+
     def window(self, key: SampleKey) -> Window:
-        """Return where the crop of `key` is taken."""
+        """Return where the crop of `key` is taken; of a mosaic, where it would be taken in one piece."""
         return self._draw(key, self._rng(key))
 
     @functools.cached_property
@@ -109,14 +126,23 @@ class CropDataset(Dataset[Sample]):
         return generator_for(self.seed, "crop", key.epoch, photo, slot, key.draw // len(self))
 
     def _draw(self, key: SampleKey, rng: np.random.Generator) -> Window:
-        low, high = self.config.scale_range
-        size = _window_size(self.config.input_size, math.exp(rng.uniform(math.log(low), math.log(high))))
+        size = self._scaled(self.config.input_size, rng)
         if self.rare is not None and rng.random() < self.config.rare_crop_fraction:
             crop = self.rare.draw(rng)
             shape = self.store.shape(self.ids[crop.image])
             top, left = place_window((crop.row, crop.column), size, shape, rng)
             return Window(crop.image, top, left, *size, crop.class_id)
         photo = key.index // self.config.crops_per_image
+        return self._window_in(photo, size, rng)
+
+    def _random_window(self, photo: int, size: tuple[int, int], rng: np.random.Generator) -> Window:
+        return self._window_in(photo, self._scaled(size, rng), rng)
+
+    def _scaled(self, size: tuple[int, int], rng: np.random.Generator) -> tuple[int, int]:
+        low, high = self.config.scale_range
+        return _window_size(size, math.exp(rng.uniform(math.log(low), math.log(high))))
+
+    def _window_in(self, photo: int, size: tuple[int, int], rng: np.random.Generator) -> Window:
         top, left = random_window(size, self.store.shape(self.ids[photo]), rng)
         return Window(photo, top, left, *size, None)
 

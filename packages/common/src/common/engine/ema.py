@@ -13,8 +13,8 @@ class Ema:
     """Averaged copy of parameters and floating-point buffers; counters are copied as they are.
 
     Running statistics of a normalisation layer belong to the weights they were taken with, so they are
-    averaged alike. The decay warms up as min(decay, (1 + t) / (10 + t)) over t applied updates, so that early averages
-    follow the weights.
+    averaged alike. The decay warms up as min(decay, (1 + t) / (10 + t)) over t applied updates, so that early
+    averages follow the weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import nox
 
 ROOT = Path(__file__).parent
-LIBRARY = "packages/common[report]"
-APPLICATIONS = {"uav_landing": "apps/uav_landing"}
+LIBRARY = "packages/common[report,video]"
+APPLICATIONS = {"uav_landing": "apps/uav_landing", "rodent_behavior": "apps/rodent_behavior"}
 TESTING = (
     "torchvision",
     "pytest",
@@ -57,6 +59,17 @@ def isolated(session: nox.Session, package: str) -> None:
 
 
 @nox.session
+def tests_live(session: nox.Session) -> None:
+    """Drive the real DeepLabCut-live in an environment of its own: it needs numpy 1 and Python below 3.13."""
+    if sys.version_info >= (3, 13):
+        session.skip("DeepLabCut-live has no release for Python 3.13")
+    rodent = ("-e", "packages/common[report,video]", "-e", "apps/rodent_behavior[live]")
+    session.install("-c", "constraints-live.txt", *rodent, "pytest", "pytest-timeout")
+    chosen = ("-m", "live", "tests/rodent_behavior/live")
+    session.run("pytest", *chosen, *session.posargs, env=ONE_THREAD)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, formatting and who may import whom."""
     _install(session, "ruff==0.17.6", "import-linter==2.16")
@@ -76,7 +89,7 @@ def types(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Train every application on generated data; ends with the path of one HTML page."""
     _install(session)
-    reports = {"uav_landing": _demo_landing(session)}
+    reports = {"uav_landing": _demo_landing(session), "rodent_behavior": _demo_rodent(session)}
     index = ROOT / "demo" / "index.html"
     runs = [str(folder) for folder in reports.values()]
     page = ["--index", str(index), "--titles", *reports]
@@ -100,6 +113,14 @@ def _demo_landing(session: nox.Session) -> Path:
     out = ["--input", str(photo), "--output", str(home / "predictions")]
     session.run("uav-landing", "predict", "--checkpoint", str(run), *out, env=QUIET)
     return run
+
+
+def _demo_rodent(session: nox.Session) -> Path:
+    """Learn the behaviour in generated videos of a mouse; return the run folder."""
+    home = ROOT / "demo" / "rodent_behavior"
+    shutil.rmtree(home, ignore_errors=True)
+    session.run("rodent-behavior", "demo", "--out", str(home), env=QUIET)
+    return home / "runs" / "demo"
 
 
 @nox.session

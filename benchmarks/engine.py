@@ -23,6 +23,7 @@ from common.engine.run import Run
 from common.engine.settings import FitConfig, OptimizerConfig
 from common.engine.state import Provenance, build_optimizer
 from common.engine.task import Headline, LossTerm, Task
+from common.schedulers.groups import param_groups
 
 INPUTS, CLASSES, BATCH = 8, 4, 4
 OPTIMIZER = OptimizerConfig()
@@ -112,7 +113,7 @@ def engine_loop(steps: int) -> float:
 def raw_loop(steps: int) -> float:
     """Return the seconds of the same epoch, written out."""
     model, data = network(), loaders(steps)
-    optimizer = build_optimizer(model, OPTIMIZER)
+    optimizer = build_optimizer(param_groups(model, OPTIMIZER.lr, OPTIMIZER.weight_decay), OPTIMIZER)
     started = time.perf_counter()
     for batch in data.train:
         F.cross_entropy(model(batch["x"]), batch["y"]).backward()  # type: ignore[no-untyped-call]

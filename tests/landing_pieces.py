@@ -90,7 +90,9 @@ class Built:
 
     @cached_property
     def optimizer(self):
-        return build_optimizer(self.model, self.fit.optimizer)
+        settings = self.fit.optimizer
+        groups = self.task.parameter_groups(settings.lr, settings.weight_decay, decay_all=settings.decay_all)
+        return build_optimizer(groups, settings)
 
     def rate(self, epoch: int, step: int | None = None) -> float:
         """Learning rate of an epoch of ten steps."""

@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader
 
-from common.balancing.samplers import CHUNK, KeyedSampler, ShardedEvalSampler, ShuffleSampler
+from common.balancing.samplers import (
+    CHUNK,
+    KeyedSampler,
+    RepeatSampler,
+    ShardedEvalSampler,
+    ShuffleSampler,
+)
 from common.engine.randomness import SampleKey
 from common.statistics import ClassStatistics
 
@@ -163,6 +169,53 @@ def test_a_loader_hands_the_keys_to_the_dataset() -> None:
     sampler = ShuffleSampler(5, seed=0)
     loader = DataLoader(Keys(), sampler=sampler, batch_size=2, collate_fn=list)  # type: ignore[arg-type, var-annotated]
     assert [key for batch in loader for key in batch] == list(sampler)
+
+
+def repeat_sampler(repeats: object, *, seed: int = 3, rank: int = 0, world: int = 1) -> RepeatSampler:
+    return RepeatSampler(4, repeats, presented_shares=np.array([0.5, 0.5]), seed=seed, rank=rank, world=world)
+
+
+REPEATS = [0.0, 1.0, 2.25, 0.5, 29.9]
+
+
+def test_repeats_have_the_asked_expectation_and_a_fixed_length() -> None:
+    sampler = repeat_sampler(REPEATS)
+    draws = np.array([sampler.draws(epoch) for epoch in range(2000)])
+    assert set(draws[:, 0]) == {0}
+    assert set(draws[:, 1]) == {1}
+    assert set(draws[:, 2]) == {2, 3}
+    assert set(draws[:, 4]) == {29, 30}
+    assert set(draws.sum(axis=1)) == {33, 34}
+    np.testing.assert_allclose(draws.mean(axis=0), REPEATS, atol=4 * 0.5 / np.sqrt(2000))
+    assert len(sampler) == 4 + 34
+
+
+def test_an_epoch_holds_base_repeats_and_at_most_one_idle_draw() -> None:
+    sampler = repeat_sampler(REPEATS)
+    for epoch in range(40):
+        times = np.bincount([key.index for key in epoch_of(sampler, epoch)], minlength=10)
+        assert times[:4].tolist() == [1, 1, 1, 1]
+        assert times[4:9].tolist() == sampler.draws(epoch).tolist()
+        assert times[9] == 34 - times[4:9].sum()
+
+
+def test_whole_repeats_need_no_idle_draw_and_none_are_a_shuffle() -> None:
+    times = np.bincount([key.index for key in epoch_of(repeat_sampler([2.0, 1.0]), 0)], minlength=7)
+    assert times.tolist() == [1, 1, 1, 1, 2, 1, 0]
+    assert sorted(key.index for key in epoch_of(repeat_sampler([]), 1)) == [0, 1, 2, 3]
+
+
+def test_repeats_depend_on_seed_and_epoch_and_are_shared_by_the_ranks() -> None:
+    repeats = np.full(40, 0.5)
+    first = repeat_sampler(repeats)
+    assert first.draws(0).tolist() == repeat_sampler(repeats).draws(0).tolist()
+    assert first.draws(0).tolist() != first.draws(1).tolist()
+    assert first.draws(0).tolist() != repeat_sampler(repeats, seed=4).draws(0).tolist()
+    ranks = [epoch_of(repeat_sampler(repeats, rank=rank, world=2), 5) for rank in range(2)]
+    assert interleave(ranks) == epoch_of(first, 5)
+    assert first.fingerprint != repeat_sampler(np.full(40, 0.6)).fingerprint
+    with pytest.raises(ValueError, match="repeats"):
+        repeat_sampler([-0.5])
 
 
 @pytest.mark.slow

@@ -15,10 +15,16 @@ from common.engine.state import (
     load_optimizer_state,
     optimizer_state,
 )
+from common.schedulers.groups import param_groups
+
+
+def build(model: nn.Module, name: str = "adamw") -> torch.optim.Optimizer:
+    config = OptimizerConfig(name=name, lr=0.01)  # type: ignore[arg-type]
+    return build_optimizer(param_groups(model, config.lr, config.weight_decay), config)
 
 
 def trained(model: nn.Module, name: str = "adamw") -> torch.optim.Optimizer:
-    optimizer = build_optimizer(model, OptimizerConfig(name=name, lr=0.01))  # type: ignore[arg-type]
+    optimizer = build(model, name)
     for _ in range(3):
         optimizer.zero_grad()
         sum((p * torch.rand_like(p)).sum() for p in model.parameters()).backward()  # type: ignore[union-attr]
@@ -33,7 +39,7 @@ def test_restored_optimizer_goes_on_bit_for_bit(name: str) -> None:
     optimizer = trained(first, name)
     second = ToyModel()
     second.load_state_dict(first.state_dict())
-    twin = build_optimizer(second, OptimizerConfig(name=name, lr=0.01))  # type: ignore[arg-type]
+    twin = build(second, name)
     load_optimizer_state(twin, optimizer_state(optimizer))
     for model, each in ((first, optimizer), (second, twin)):
         torch.manual_seed(1)
@@ -53,7 +59,7 @@ def test_state_goes_by_name_not_by_position() -> None:
 
     first, second = Two("a", "b"), Two("b", "a")
     optimizer = trained(first)
-    twin = build_optimizer(second, OptimizerConfig())
+    twin = build(second)
     load_optimizer_state(twin, optimizer_state(optimizer))
     moment = optimizer.state[first.a.weight]["exp_avg"]
     assert torch.equal(twin.state[second.a.weight]["exp_avg"], moment)

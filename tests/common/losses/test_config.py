@@ -44,6 +44,10 @@ def test_every_loss_is_built_from_its_name(name: str) -> None:
     logits, target = LOGITS, TARGET
     if name in ("sigmoid_focal", "lovasz_hinge"):
         logits, target = LOGITS[:, 0], torch.tensor([1.0, 0, 0])
+    if name == "ldam":
+        logits = LOGITS / 2
+    if name in ("truncated_mse", "temporal_difference"):
+        logits, target = LOGITS.unsqueeze(0), TARGET.unsqueeze(0)
     assert loss(logits, target).isfinite()
 
 
@@ -72,6 +76,9 @@ def test_every_field_changes_the_module(name: str) -> None:
         "beta": 0.9,
         "normalizer": "positives",
         "tau": 0.5,
+        "max_margin": 0.3,
+        "scale": 20.0,
+        "head_output": "scaled",
         "smooth": 0.25,
         "activation": "sigmoid",
         "scope": "image",
@@ -141,6 +148,7 @@ def test_weights_that_cannot_be() -> None:
     for name, parameters in (
         ("focal", {"weights": "balanced"}),
         ("logit_adjusted", {}),
+        ("ldam", {}),
         ("sigmoid_focal", {"alpha": "balanced"}),
         ("binary_cross_entropy", {"pos_weight": "balanced"}),
     ):
@@ -187,6 +195,18 @@ def test_the_offset_corrects_what_the_loss_sees() -> None:
     np.testing.assert_allclose(sampled.log_prior, np.log(shares))
     with pytest.raises(ValueError, match="offset_prior is 'none'"):
         build_loss(loss_config("logit_adjusted", {"offset_prior": "none"}), COUNTS)
+
+
+def test_margins_come_from_the_training_counts() -> None:
+    counts = ClassStatistics.from_counts([5000, 500, 0, 50])
+    loss = build_loss(loss_config("ldam"), counts)
+    np.testing.assert_allclose(loss.margins, [0.158114, 0.281171, 0, 0.5], atol=5e-7)
+    assert loss.weight is None
+    presented = np.array([0.4, 0.3, 0.0, 0.3])
+    sampled = build_loss(loss_config("ldam", {"max_margin": 0.2}), counts, presented=presented)
+    np.testing.assert_allclose(sampled.margins, loss.margins * 0.4)
+    with pytest.raises(ValueError, match="max_margin -1"):
+        build_loss(loss_config("ldam", {"max_margin": -1.0}), counts)
 
 
 def test_an_absent_class_has_no_weight_and_no_offset() -> None:

@@ -18,11 +18,14 @@ from common.losses import (
     DiceLoss,
     FocalLoss,
     JaccardLoss,
+    LDAMLoss,
     LogitAdjustedLoss,
     Loss,
     LovaszHingeLoss,
     LovaszSoftmaxLoss,
     SigmoidFocalLoss,
+    TemporalDifferenceLoss,
+    TruncatedMSELoss,
     TverskyLoss,
 )
 from common.losses._reduction import BatchLoss, ElementLoss
@@ -30,6 +33,7 @@ from common.losses._reduction import BatchLoss, ElementLoss
 K = 3
 WEIGHT = [0.5, 1.0, 4.0]
 PRIOR = torch.tensor([0.7, 0.2, 0.1]).log()
+MARGINS = [0.1, 0.2, 0.5]
 
 ELEMENT: dict[str, Callable[..., Loss]] = {
     "cross_entropy": lambda **kw: CrossEntropyLoss(weight=WEIGHT, **kw),
@@ -41,6 +45,9 @@ ELEMENT: dict[str, Callable[..., Loss]] = {
     "focal": lambda **kw: FocalLoss(weight=WEIGHT, gamma=0.5, label_smoothing=0.1, **kw),
     "balanced_focal": lambda **kw: BalancedFocalLoss(WEIGHT, **kw),
     "logit_adjusted": lambda **kw: LogitAdjustedLoss(log_prior=PRIOR, weight=WEIGHT, **kw),
+    "ldam": lambda **kw: LDAMLoss(
+        margins=MARGINS, scale=10.0, weight=WEIGHT, label_smoothing=0.1, head_output="scaled", **kw
+    ),
 }
 COUPLED: dict[str, Callable[..., Loss]] = {
     "tversky": lambda **kw: TverskyLoss(alpha=0.3, beta=0.7, weight=WEIGHT, **kw),
@@ -58,11 +65,16 @@ BINARY: dict[str, Callable[..., Loss]] = {
     "lovasz_hinge": lambda **kw: LovaszHingeLoss(**kw),
     "lovasz_hinge_per_image": lambda **kw: LovaszHingeLoss(per_image=True, **kw),
 }
+STEPS: dict[str, Callable[..., Loss]] = {
+    "truncated_mse": lambda **kw: TruncatedMSELoss(tau=1.0, **kw),
+    "temporal_difference": lambda **kw: TemporalDifferenceLoss(**kw),
+}
 
 every = pytest.mark.parametrize("name", ALL)
 element = pytest.mark.parametrize("name", ELEMENT)
 coupled = pytest.mark.parametrize("name", COUPLED)
 binary = pytest.mark.parametrize("name", BINARY)
+steps = pytest.mark.parametrize("name", STEPS)
 
 
 def batch(
@@ -80,7 +92,7 @@ def binary_batch() -> tuple[Tensor, Tensor]:
 
 
 def test_every_module_is_of_one_of_the_two_kinds() -> None:
-    for name, make in (ALL | BINARY).items():
+    for name, make in (ALL | BINARY | STEPS).items():
         assert isinstance(make(), ElementLoss | BatchLoss), name
 
 
@@ -209,10 +221,10 @@ def test_a_loss_that_is_no_mean_has_no_count(reduction: str) -> None:
         FocalLoss(reduction=reduction).total_and_count(*batch())
 
 
-@pytest.mark.parametrize("name", ELEMENT | {"sigmoid_focal": BINARY["sigmoid_focal"]})
+@pytest.mark.parametrize("name", ELEMENT | STEPS | {"sigmoid_focal": BINARY["sigmoid_focal"]})
 def test_an_unknown_reduction_lists_the_four(name: str) -> None:
     with pytest.raises(ValueError, match="none, sum, mean, valid_mean"):
-        (ALL | BINARY)[name](reduction="average")
+        (ALL | BINARY | STEPS)[name](reduction="average")
 
 
 @every
@@ -313,11 +325,11 @@ def test_inputs_and_grad_mode_are_left_alone(name: str) -> None:
     assert torch.equal(target, before[1])
 
 
-@pytest.mark.parametrize("name", ALL | BINARY)
+@pytest.mark.parametrize("name", ALL | BINARY | STEPS)
 def test_forward_and_backward_never_look_at_a_value_on_a_device(name: str) -> None:
     """The meta device holds no values: reading one, or a shape that depends on one, raises there."""
-    logits, target = binary_batch() if name in BINARY else batch()
-    loss = (ALL | BINARY)[name]().to("meta")
+    logits, target = binary_batch() if name in BINARY else batch(shape=(2, 20))
+    loss = (ALL | BINARY | STEPS)[name]().to("meta")
     logits = logits.to("meta").requires_grad_()
     loss(logits, target.to("meta")).backward()
     assert logits.grad is not None
@@ -341,6 +353,7 @@ def test_modules_can_be_copied_pickled_moved_and_restored(name: str) -> None:
 
 def test_weights_margins_and_priors_are_buffers() -> None:
     assert set(LogitAdjustedLoss(log_prior=PRIOR, weight=WEIGHT).state_dict()) == {"log_prior", "weight"}
+    assert set(LDAMLoss(margins=MARGINS, weight=WEIGHT).state_dict()) == {"margins", "weight"}
     assert set(SigmoidFocalLoss(alpha=[0.5, 0.1]).state_dict()) == {"alpha_values"}
     assert set(BinaryCrossEntropyLoss(pos_weight=WEIGHT).state_dict()) == {"pos_weight"}
     assert set(DiceLoss(weight=WEIGHT).state_dict()) == {"weight"}
@@ -382,3 +395,86 @@ def test_a_linear_layer_fits_one_batch(name: str) -> None:
         loss(layer(features).t().unsqueeze(0), target.unsqueeze(0)).backward()
         optimizer.step()
     assert torch.equal(layer(features).argmax(1), target)
+
+
+@steps
+@pytest.mark.parametrize("shape", [(2, 6), (2, 1), (2, 0), (0, 6)])
+def test_steps_that_are_all_ignored_or_none_give_zero_with_zero_gradient(
+    name: str, shape: tuple[int, int]
+) -> None:
+    logits, target = batch(shape=shape)
+    logits.requires_grad_()
+    loss = STEPS[name]()(logits, torch.full_like(target, -100))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None
+    assert not logits.grad.any()
+    if shape[1] == 1:
+        assert STEPS[name]()(logits, target) == 0
+
+
+@steps
+@pytest.mark.parametrize("huge", [1e30, -3e38])
+def test_ignored_steps_are_as_if_removed_whatever_stands_there(name: str, huge: float) -> None:
+    logits, target = batch(shape=(2, 9), dtype=torch.float32)
+    expected = STEPS[name]().total_and_count(logits[..., :6], target[:, :6])
+    logits[:, :, 6:], logits[:, 0, 6:] = huge, -huge
+    logits.requires_grad_()
+    for ignored, valid in ((255, None), (-1, torch.arange(9).expand(2, 9) < 6)):
+        marked = torch.where(torch.arange(9) < 6, target, 255)
+        loss = STEPS[name](ignore_index=ignored)
+        found = loss.total_and_count(logits, marked, valid)
+        torch.testing.assert_close(found, expected)
+        logits.grad = None
+        loss(logits, marked, valid).backward()
+        assert not logits.grad[..., 6:].any()
+        assert logits.grad[..., :6].any()
+
+
+@steps
+@pytest.mark.parametrize("reduction", ["mean", "valid_mean"])
+def test_totals_of_parts_add_up_to_the_whole_over_steps(name: str, reduction: str) -> None:
+    logits, target = batch(shape=(4, 7))
+    target[0, :3] = -100
+    loss = STEPS[name](reduction=reduction)
+    parts = [loss.total_and_count(logits[i : i + 1], target[i : i + 1]) for i in range(4)]
+    whole = sum(t for t, _ in parts) / sum(c for _, c in parts)
+    torch.testing.assert_close(loss(logits, target), whole, rtol=1e-12, atol=0)
+    assert [float(c) for _, c in parts] == [3, 6, 6, 6]
+    assert [float(loss.normalizer(target[i : i + 1])) for i in range(4)] == [3, 6, 6, 6]
+    single = STEPS[name](reduction="none")(logits, target)
+    assert single.shape == (4, 6)
+    assert not single[0, :3].any()
+    torch.testing.assert_close(STEPS[name](reduction="sum")(logits, target), single.sum())
+    with pytest.raises(ValueError, match="mean or valid_mean"):
+        STEPS[name](reduction="sum").total_and_count(logits, target)
+
+
+@steps
+def test_step_losses_keep_precision_inputs_and_modules(name: str) -> None:
+    logits, target = batch(shape=(2, 8))
+    before, expected = logits.clone(), STEPS[name]()(logits, target)
+    assert expected.dtype == torch.float64
+    assert torch.equal(logits, before)
+    for dtype in (torch.bfloat16, torch.float16):
+        half = logits.to(dtype).requires_grad_()
+        loss = STEPS[name]()(half, target)
+        loss.backward()
+        assert loss.dtype == torch.float32
+        assert half.grad.isfinite().all()
+        torch.testing.assert_close(loss, STEPS[name]()(half.detach().float(), target))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(STEPS[name]()(logits.float(), target), expected.float())
+    for copied in (pickle.loads(pickle.dumps(STEPS[name]())), copy.deepcopy(STEPS[name]())):
+        assert torch.equal(copied(logits, target), expected)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), name=st.sampled_from(sorted(STEPS)), order=st.permutations(range(K)))
+def test_order_of_batch_and_classes_does_not_matter_to_step_losses(
+    seed: int, name: str, order: list[int]
+) -> None:
+    logits, target = batch(seed, shape=(3, 5))
+    target[0, 2] = -100
+    expected = STEPS[name]()(logits, target)
+    torch.testing.assert_close(STEPS[name]()(logits[:, order].flip(0), target.flip(0)), expected)

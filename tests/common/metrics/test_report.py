@@ -42,6 +42,12 @@ def test_golden_per_class_and_macro_f1() -> None:
     assert report.report_from(G21).averaged == {"present": 3, "observed": 4, "all": 5}
 
 
+def test_golden_macro_f1_of_six_classes_of_which_three_are_absent() -> None:
+    matrix = matrix_of("0000001122", "0000031022", 6)
+    assert float(report.macro(matrix, "f1", "present")) == pytest.approx(0.833333, abs=5e-7)
+    assert float(report.macro(matrix, "f1", "all")) == pytest.approx(0.416667, abs=5e-7)
+
+
 def test_golden_single_numbers() -> None:
     assert float(report.balanced_accuracy(G21)) == pytest.approx(0.75, abs=5e-7)
     assert float(report.miou(G21)) == pytest.approx(0.7, abs=5e-7)

@@ -10,12 +10,13 @@ never the first ones over again.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from common.engine.randomness import SampleKey, generator_for, stream_key
 from common.statistics import ClassStatistics, Shares
@@ -156,3 +157,57 @@ class ShardedEvalSampler(KeyedSampler):
 
     def _block(self, epoch: int, number: int) -> NDArray[np.int64]:
         return np.arange(number * CHUNK, (number + 1) * CHUNK)
+
+
+class RepeatSampler(KeyedSampler):
+    """Items 0 .. base - 1 once per epoch, item base + i `repeats[i]` times on average; shuffled.
+
+    An epoch always has base + ceil(sum of repeats) draws: item i is drawn floor(repeats[i]) times or once
+    more (systematic sampling: the whole-number points of the cumulated repeats, shifted at random), and a
+    draw that is left over takes the last item, number base + N, which is to carry no loss.
+    `presented_shares` are the class shares [C] that this presents.
+    """
+
+    kind = "repeat"
+
+    def __init__(
+        self,
+        base: int,
+        repeats: ArrayLike,
+        *,
+        presented_shares: Shares,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.base = base
+        self.repeats: NDArray[np.float64] = np.asarray(repeats, dtype=np.float64)
+        if self.repeats.size and not (np.isfinite(self.repeats).all() and self.repeats.min() >= 0):
+            raise ValueError("repeats: finite numbers >= 0 are expected")
+        length = base + math.ceil(round(float(self.repeats.sum()), 9))
+        self.presented_shares = presented_shares
+        super().__init__(length, block=length, seed=seed, rank=rank, world=world)
+
+    def presented(self, statistics: ClassStatistics) -> Shares:
+        """Return the class shares that an epoch is expected to present."""
+        return self.presented_shares
+
+    def draws(self, epoch: int, number: int = 0) -> NDArray[np.int64]:
+        """Return how often each repeated item [N] is drawn."""
+        rng = generator_for(self.seed, "repeats", epoch, number)
+        order = rng.permutation(len(self.repeats))
+        cumulated = np.floor(np.cumsum(self.repeats[order]) + rng.random()).astype(np.int64)
+        drawn = np.empty_like(cumulated)
+        drawn[order] = np.diff(cumulated, prepend=0)
+        return drawn
+
+    def _identity(self) -> tuple[int | str, ...]:
+        return (self.base, self.repeats.tobytes().hex())
+
+    def _block(self, epoch: int, number: int) -> NDArray[np.int64]:
+        repeated = np.repeat(np.arange(len(self.repeats)), self.draws(epoch, number)) + self.base
+        repeated = repeated[: self.length - self.base]
+        left = self.length - self.base - len(repeated)
+        idle = np.full(left, self.base + len(self.repeats))
+        items = np.concatenate([np.arange(self.base), repeated, idle])
+        return generator_for(self.seed, "order", epoch, number).permutation(items)

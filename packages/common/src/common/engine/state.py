@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from common.engine.settings import OptimizerConfig
-from common.schedulers.groups import param_groups
 
 
 @dataclass
@@ -69,9 +68,8 @@ class Provenance:
     fixed_metadata: tuple[str, ...] = ()
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
-    """Return the optimiser over decay and no-decay groups; groups carry `name` and `param_names`."""
-    groups = param_groups(model, config.lr, config.weight_decay, decay_all=config.decay_all)
+def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:
+    """Return the optimiser over parameter groups, which carry `name`, `param_names` and their own rates."""
     if config.name == "sgd":
         return SGD(groups, lr=config.lr, momentum=config.momentum)
     kind = AdamW if config.name == "adamw" else Adam

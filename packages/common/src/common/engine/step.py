@@ -48,7 +48,9 @@ class Optimization:
         self.task, self.config, self.world = task, config, world
         self.model = task.model.to(world.device)
         world.share_module(self.model)
-        self.optimizer = build_optimizer(self.model, config.optimizer)
+        settings = config.optimizer
+        groups = task.parameter_groups(settings.lr, settings.weight_decay, decay_all=settings.decay_all)
+        self.optimizer = build_optimizer(groups, settings)
         self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.precision = MixedPrecision(config.precision, world.device)

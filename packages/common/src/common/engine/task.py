@@ -11,6 +11,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from common.schedulers.groups import param_groups
+
 Batch = Any
 
 
@@ -126,6 +128,14 @@ class Task(ABC):
         Each holds `kind`, `name` and `text` (the console line).
         """
         return []
+
+    def parameter_groups(self, lr: float, weight_decay: float, *, decay_all: bool) -> list[dict[str, Any]]:
+        """Return the optimiser's groups, {name, params, param_names, lr, weight_decay} each.
+
+        A parameter that is frozen for a part of the run is in its group all the time: without a gradient
+        nothing moves it, and its moments stay. One that is in no group is never trained.
+        """
+        return param_groups(self.model, lr, weight_decay, decay_all=decay_all)
 
     def size(self, batch: Batch) -> int:
         """Return the number of samples of a batch."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         focal_loss,
         sigmoid_focal_loss,
     )
+    from common.losses.ldam import LDAMLoss, ldam_loss
     from common.losses.lovasz import (
         LovaszHingeLoss,
         LovaszSoftmaxLoss,
@@ -38,6 +39,12 @@ if TYPE_CHECKING:
         tversky_loss,
     )
     from common.losses.prior_adjusted import LogitAdjustedLoss, adjust_logits, logit_adjusted_cross_entropy
+    from common.losses.temporal import (
+        TemporalDifferenceLoss,
+        TruncatedMSELoss,
+        temporal_difference_loss,
+        truncated_mse_loss,
+    )
 
 __all__ = [
     "LOSSES",
@@ -47,12 +54,15 @@ __all__ = [
     "DiceLoss",
     "FocalLoss",
     "JaccardLoss",
+    "LDAMLoss",
     "LogitAdjustedLoss",
     "Loss",
     "LossConfig",
     "LovaszHingeLoss",
     "LovaszSoftmaxLoss",
     "SigmoidFocalLoss",
+    "TemporalDifferenceLoss",
+    "TruncatedMSELoss",
     "TverskyLoss",
     "adjust_logits",
     "balanced_focal_loss",
@@ -62,15 +72,18 @@ __all__ = [
     "focal_loss",
     "focal_tversky_loss",
     "jaccard_loss",
+    "ldam_loss",
     "logit_adjusted_cross_entropy",
     "loss_config",
     "lovasz_hinge_loss",
     "lovasz_softmax_loss",
     "sigmoid_focal_loss",
+    "temporal_difference_loss",
+    "truncated_mse_loss",
     "tversky_loss",
 ]
 
-FAMILIES = ("_reduction", "cross_entropy", "focal", "prior_adjusted", "overlap", "lovasz")
+FAMILIES = ("_reduction", "cross_entropy", "focal", "prior_adjusted", "ldam", "overlap", "lovasz", "temporal")
 
 
 def __getattr__(name: str) -> Any:

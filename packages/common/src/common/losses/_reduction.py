@@ -205,10 +205,14 @@ class ElementLoss(Loss):
     def total_and_count(
         self, logits: Tensor, target: Tensor, valid: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        if self.reduction in ("none", "sum"):
-            raise ValueError(f"reduction {self.reduction!r} has no count: mean or valid_mean is expected")
+        self.check_has_count()
         total = self.reduced(logits, target, valid, "sum")
         return total, self.normalizer(target, valid).to(total.dtype)
+
+    def check_has_count(self) -> None:
+        """Raise a ValueError unless the reduction is a mean."""
+        if self.reduction in ("none", "sum"):
+            raise ValueError(f"reduction {self.reduction!r} has no count: mean or valid_mean is expected")
 
     def normalizer(self, target: Tensor, valid: Tensor | None = None) -> Tensor:
         if self.weight is None or self.reduction != "mean":

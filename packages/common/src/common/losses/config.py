@@ -8,10 +8,28 @@ One dataclass per loss, named by `LOSSES`; its fields are the loss's hyper-param
 from __future__ import annotations
 
 import difflib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal
+
+from common.losses._base_config import (
+    IGNORE_INDEX,
+    Activation,
+    Classes,
+    HeadOutput,
+    LossConfig,
+    Normalizer,
+    Presence,
+    Reduction,
+    Scope,
+    SmoothingWeighting,
+    Strategy,
+    WeightedConfig,
+    Weights,
+    check_length,
+    needed,
+    shares_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -19,70 +37,41 @@ if TYPE_CHECKING:
     from common.losses._reduction import Loss
     from common.statistics import ClassStatistics
 
-Strategy = Literal[
-    "none",
-    "balanced",
-    "balanced_capped",
-    "sqrt",
-    "log",
-    "effective_number",
-    "median_frequency",
-    "enet_log",
+__all__ = [
+    "IGNORE_INDEX",
+    "LOSSES",
+    "Activation",
+    "AnyLossConfig",
+    "BalancedFocalConfig",
+    "BinaryCrossEntropyConfig",
+    "Classes",
+    "CrossEntropyConfig",
+    "DiceConfig",
+    "FocalConfig",
+    "FocalTverskyConfig",
+    "HeadOutput",
+    "JaccardConfig",
+    "LDAMConfig",
+    "LogitAdjustedConfig",
+    "LossConfig",
+    "LovaszHingeConfig",
+    "LovaszSoftmaxConfig",
+    "Normalizer",
+    "OverlapConfig",
+    "Presence",
+    "Reduction",
+    "Scope",
+    "SigmoidFocalConfig",
+    "SmoothingWeighting",
+    "Strategy",
+    "TemporalDifferenceConfig",
+    "TruncatedMSEConfig",
+    "TverskyConfig",
+    "WeightedConfig",
+    "Weights",
+    "build_loss",
+    "loss_config",
 ]
-Weights = Strategy | tuple[float, ...]
-Reduction = Literal["none", "sum", "mean", "valid_mean"]
-SmoothingWeighting = Literal["hard", "torch"]
-Normalizer = Literal["elements", "positives"]
-Activation = Literal["softmax", "sigmoid"]
-Scope = Literal["batch", "image"]
-Presence = Literal["present", "all"]
-Classes = Presence | tuple[int, ...]
-
-IGNORE_INDEX = -100
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig(ABC):
-    """A loss to build; `ignore_index` marks elements without a label."""
-
-    ignore_index: int = IGNORE_INDEX
-
-    @abstractmethod
-    def build(self, statistics: ClassStatistics | None, presented: ArrayLike | None) -> Loss:
-        """Return the module; use `build_loss`."""
-
-    def settings(self, *made: str) -> dict[str, Any]:
-        """Return the fields that the module takes as they are: all but those in `made`."""
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in made}
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightedConfig(LossConfig):
-    """A loss with class weights; `max_weight_ratio` caps largest / smallest of those made by a strategy."""
-
-    weights: Weights = "none"
-    max_weight_ratio: float | None = None
-
-    def settings(self, *made: str) -> dict[str, Any]:
-        """Return the fields that the module takes as they are, without those that make the weights."""
-        return super().settings("weights", "max_weight_ratio", *made)
-
-    def class_weights(
-        self, statistics: ClassStatistics | None, presented: ArrayLike | None
-    ) -> tuple[float, ...] | None:
-        """Return one weight per class, or None when there is nothing to weight."""
-        if self.weights == "none" or not isinstance(self.weights, str):
-            if self.max_weight_ratio is not None:
-                raise ValueError("max_weight_ratio caps the weights of a strategy: none is chosen")
-            if isinstance(self.weights, str):
-                return None
-            _check_length("weights", self.weights, statistics)
-            return self.weights
-        from common.balancing.weights import class_weights
-
-        known = _needed(statistics, f"weights {self.weights!r}")
-        values = class_weights(known, self.weights, max_ratio=self.max_weight_ratio, presented=presented)
-        return tuple(values.tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,9 +112,9 @@ class BinaryCrossEntropyConfig(LossConfig):
         if self.pos_weight != "balanced":
             if self.max_weight_ratio is not None:
                 raise ValueError("max_weight_ratio caps the balanced pos_weight: it is not chosen")
-            _check_length("pos_weight", self.pos_weight, statistics)
+            check_length("pos_weight", self.pos_weight, statistics)
             return self.pos_weight
-        shares = _shares(_needed(statistics, "pos_weight 'balanced'"), presented)
+        shares = shares_of(needed(statistics, "pos_weight 'balanced'"), presented)
         cap = float("inf") if self.max_weight_ratio is None else self.max_weight_ratio
         return tuple(min((1 - share) / share, cap) if 0 < share < 1 else 1.0 for share in shares)
 
@@ -175,7 +164,7 @@ class SigmoidFocalConfig(LossConfig):
 
         alpha = self.alpha
         if alpha == "balanced":
-            alpha = tuple(1 - share for share in _shares(_needed(statistics, "alpha 'balanced'"), presented))
+            alpha = tuple(1 - share for share in shares_of(needed(statistics, "alpha 'balanced'"), presented))
         return SigmoidFocalLoss(alpha=alpha, **self.settings("alpha"))
 
 
@@ -196,7 +185,7 @@ class LogitAdjustedConfig(WeightedConfig):
         from common.losses.prior_adjusted import LogitAdjustedLoss
 
         weights = self.class_weights(statistics, presented)
-        log_prior = self._log_prior(_needed(statistics, "logit adjustment"), presented, weights)
+        log_prior = self._log_prior(needed(statistics, "logit adjustment"), presented, weights)
         return LogitAdjustedLoss(log_prior=log_prior, weight=weights, **self.settings("offset_prior"))
 
     def _log_prior(
@@ -207,11 +196,31 @@ class LogitAdjustedConfig(WeightedConfig):
         if self.offset_prior not in ("weighted", "natural"):
             raise ValueError(f"offset_prior is {self.offset_prior!r}: weighted or natural is expected")
         natural = self.offset_prior == "natural"
-        prior = np.array(_shares(statistics, None if natural else presented))
+        prior = np.array(shares_of(statistics, None if natural else presented))
         if not natural and weights is not None:
             prior = prior * np.array(weights)
         log_prior = np.full(len(prior), -np.inf)
         return np.log(prior, out=log_prior, where=prior > 0).tolist()  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LDAMConfig(WeightedConfig):
+    """`ldam_loss`; margins come from the training counts, the largest is that of the rarest class present."""
+
+    max_margin: float = 0.5
+    scale: float = 30.0
+    head_output: HeadOutput = "cosine"
+    label_smoothing: float = 0.0
+    reduction: Reduction = "mean"
+
+    def build(self, statistics: ClassStatistics | None, presented: ArrayLike | None) -> Loss:
+        from common.balancing.weights import ldam_margins
+        from common.losses.ldam import LDAMLoss
+
+        counts = needed(statistics, "ldam").counts
+        margins = tuple(ldam_margins(counts, max_margin=self.max_margin).tolist())
+        weights = self.class_weights(statistics, presented)
+        return LDAMLoss(margins=margins, weight=weights, **self.settings("max_margin"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,6 +298,31 @@ class LovaszHingeConfig(LossConfig):
         return LovaszHingeLoss(**self.settings())
 
 
+@dataclass(frozen=True, kw_only=True)
+class TruncatedMSEConfig(LossConfig):
+    """`truncated_mse_loss`."""
+
+    tau: float = 4.0
+    reduction: Reduction = "mean"
+
+    def build(self, statistics: ClassStatistics | None, presented: ArrayLike | None) -> Loss:
+        from common.losses.temporal import TruncatedMSELoss
+
+        return TruncatedMSELoss(**self.settings())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalDifferenceConfig(LossConfig):
+    """`temporal_difference_loss`."""
+
+    reduction: Reduction = "mean"
+
+    def build(self, statistics: ClassStatistics | None, presented: ArrayLike | None) -> Loss:
+        from common.losses.temporal import TemporalDifferenceLoss
+
+        return TemporalDifferenceLoss(**self.settings())
+
+
 AnyLossConfig = (
     CrossEntropyConfig
     | BinaryCrossEntropyConfig
@@ -296,12 +330,15 @@ AnyLossConfig = (
     | BalancedFocalConfig
     | SigmoidFocalConfig
     | LogitAdjustedConfig
+    | LDAMConfig
     | TverskyConfig
     | FocalTverskyConfig
     | DiceConfig
     | JaccardConfig
     | LovaszSoftmaxConfig
     | LovaszHingeConfig
+    | TruncatedMSEConfig
+    | TemporalDifferenceConfig
 )
 
 LOSSES: Mapping[str, type[AnyLossConfig]] = {
@@ -311,12 +348,15 @@ LOSSES: Mapping[str, type[AnyLossConfig]] = {
     "balanced_focal": BalancedFocalConfig,
     "sigmoid_focal": SigmoidFocalConfig,
     "logit_adjusted": LogitAdjustedConfig,
+    "ldam": LDAMConfig,
     "tversky": TverskyConfig,
     "focal_tversky": FocalTverskyConfig,
     "dice": DiceConfig,
     "jaccard": JaccardConfig,
     "lovasz_softmax": LovaszSoftmaxConfig,
     "lovasz_hinge": LovaszHingeConfig,
+    "truncated_mse": TruncatedMSEConfig,
+    "temporal_difference": TemporalDifferenceConfig,
 }
 
 
@@ -357,23 +397,3 @@ def build_loss(
 def _nearest(name: str, known: list[str]) -> str:
     close = difflib.get_close_matches(name, known, n=3)
     return f"did you mean {', '.join(close)}?" if close else f"one of {', '.join(sorted(known))} is expected"
-
-
-def _needed(statistics: ClassStatistics | None, purpose: str) -> ClassStatistics:
-    if statistics is None:
-        raise ValueError(f"{purpose} needs the statistics of the train split")
-    if statistics.split != "train":
-        raise ValueError(f"{purpose} needs the statistics of the train split, not of {statistics.split!r}")
-    return statistics
-
-
-def _check_length(name: str, values: tuple[float, ...] | None, statistics: ClassStatistics | None) -> None:
-    if values is not None and statistics is not None and len(values) != statistics.num_classes:
-        raise ValueError(f"{name} holds {len(values)} entries for {statistics.num_classes} classes")
-
-
-def _shares(statistics: ClassStatistics, presented: ArrayLike | None) -> list[float]:
-    from common.balancing.weights import check_shares
-
-    shares = statistics.prior if presented is None else check_shares(statistics, presented)
-    return [float(share) for share in shares]

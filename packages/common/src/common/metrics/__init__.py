@@ -1,1 +1,1 @@
-"""Metrics on integer confusion matrices: gathered on the device, computed exactly, with intervals."""
+"""Metrics gathered as sums, so that any split of the data adds up alike, and computed exactly."""

@@ -36,23 +36,23 @@ def predicted(matrix: Matrix) -> NDArray[np.int64]:
 
 def precision(matrix: Matrix) -> FloatArray:
     """Return TP / (TP + FP) per class; NaN if never predicted."""
-    return _divide(_hits(matrix), predicted(matrix))
+    return divide(_hits(matrix), predicted(matrix))
 
 
 def recall(matrix: Matrix) -> FloatArray:
     """Return TP / (TP + FN) per class; NaN if absent from the truth."""
-    return _divide(_hits(matrix), support(matrix))
+    return divide(_hits(matrix), support(matrix))
 
 
 def f1(matrix: Matrix) -> FloatArray:
     """Return 2 TP / (2 TP + FP + FN) per class; NaN if neither true nor predicted anywhere."""
-    return _divide(2 * _hits(matrix), support(matrix) + predicted(matrix))
+    return divide(2 * _hits(matrix), support(matrix) + predicted(matrix))
 
 
 def iou(matrix: Matrix) -> FloatArray:
     """Return TP / (TP + FP + FN) per class; NaN if neither true nor predicted anywhere."""
     hits = _hits(matrix)
-    return _divide(hits, support(matrix) + predicted(matrix) - hits)
+    return divide(hits, support(matrix) + predicted(matrix) - hits)
 
 
 _PER_CLASS: dict[str, Callable[[Matrix], FloatArray]] = {
@@ -87,7 +87,7 @@ def macro(matrix: Matrix, metric: PerClass = "f1", kind: Kind = "present") -> Fl
         raise ValueError(f"metric {metric!r} is not one of {', '.join(_PER_CLASS)}")
     values = np.nan_to_num(_PER_CLASS[metric](matrix), nan=0.0)
     chosen = averaged_classes(matrix, kind)
-    return _divide((values * chosen).sum(-1), chosen.sum(-1))
+    return divide((values * chosen).sum(-1), chosen.sum(-1))
 
 
 def miou(matrix: Matrix, kind: Kind = "present") -> FloatArray:
@@ -102,13 +102,13 @@ def balanced_accuracy(matrix: Matrix) -> FloatArray:
 
 def accuracy(matrix: Matrix) -> FloatArray:
     """Return the share of elements predicted right (pixel accuracy when elements are pixels)."""
-    return _divide(_hits(matrix).sum(-1), _total(matrix))
+    return divide(_hits(matrix).sum(-1), _total(matrix))
 
 
 def weighted_f1(matrix: Matrix) -> FloatArray:
     """Return the mean F1 weighted by support."""
     weights = support(matrix)
-    return _divide((np.nan_to_num(f1(matrix), nan=0.0) * weights).sum(-1), weights.sum(-1))
+    return divide((np.nan_to_num(f1(matrix), nan=0.0) * weights).sum(-1), weights.sum(-1))
 
 
 def g_mean(matrix: Matrix) -> FloatArray:
@@ -116,7 +116,7 @@ def g_mean(matrix: Matrix) -> FloatArray:
     present = averaged_classes(matrix, "present")
     with np.errstate(divide="ignore"):
         logs = np.log(np.where(present, np.nan_to_num(recall(matrix), nan=1.0), 1.0))
-    return np.asarray(np.exp(_divide(logs.sum(-1), present.sum(-1))))
+    return np.asarray(np.exp(divide(logs.sum(-1), present.sum(-1))))
 
 
 def mcc(matrix: Matrix) -> FloatArray:
@@ -126,7 +126,7 @@ def mcc(matrix: Matrix) -> FloatArray:
     """
     rows, columns = support(matrix), predicted(matrix)
     spread = _disagreement(rows, rows, matrix) * _disagreement(columns, columns, matrix)
-    value = np.where(spread > 0, _divide(_covariance(matrix), np.sqrt(spread)), 0.0)
+    value = np.where(spread > 0, divide(_covariance(matrix), np.sqrt(spread)), 0.0)
     return np.asarray(np.where(_total(matrix) > 0, value, np.nan))
 
 
@@ -136,12 +136,12 @@ def kappa(matrix: Matrix) -> FloatArray:
     Source: Cohen 1960, equation 1.
     """
     chance = _disagreement(support(matrix), predicted(matrix), matrix)
-    return _divide(_covariance(matrix), chance)
+    return divide(_covariance(matrix), chance)
 
 
 def misclassification_rate(matrix: Matrix, true: int, predicted: int) -> FloatArray:
     """Return the share of class `true` predicted as class `predicted`; NaN if the class is absent."""
-    return _divide(_counts(matrix)[..., true, predicted], support(matrix)[..., true])
+    return divide(_counts(matrix)[..., true, predicted], support(matrix)[..., true])
 
 
 def zero_performance_classes(matrix: Matrix) -> list[int]:
@@ -225,7 +225,7 @@ def _total(matrix: Matrix) -> NDArray[np.int64]:
     return np.asarray(_counts(matrix).sum((-2, -1)))
 
 
-def _divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> FloatArray:
+def divide(numerator: NDArray[Any], denominator: NDArray[Any]) -> FloatArray:
     """Return the quotient, NaN where the denominator is 0."""
     out = np.full(np.broadcast_shapes(np.shape(numerator), np.shape(denominator)), np.nan)
     np.divide(numerator, denominator, out=out, where=np.asarray(denominator) != 0)
@@ -238,15 +238,15 @@ def _covariance(matrix: Matrix) -> FloatArray:
     It equals the textbook difference of accuracy and chance agreement without its cancellation.
     """
     rows, columns, hits, total = support(matrix), predicted(matrix), _hits(matrix), _total(matrix)[..., None]
-    agreed = _divide(hits, total) * _divide(total - rows - columns + hits, total)
-    confused = _divide(rows - hits, total) * _divide(columns - hits, total)
+    agreed = divide(hits, total) * divide(total - rows - columns + hits, total)
+    confused = divide(rows - hits, total) * divide(columns - hits, total)
     return np.asarray((agreed - confused).sum(-1))
 
 
 def _disagreement(first: NDArray[np.int64], second: NDArray[np.int64], matrix: Matrix) -> FloatArray:
     """Return how often independent draws from two class counts [..., K] differ, summed without cancelling."""
     total = _total(matrix)[..., None]
-    return np.asarray((_divide(first, total) * _divide(total - second, total)).sum(-1))
+    return np.asarray((divide(first, total) * divide(total - second, total)).sum(-1))
 
 
 def _plain(value: Any) -> Any:

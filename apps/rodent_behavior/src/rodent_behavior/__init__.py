@@ -1,0 +1,1 @@
+"""Frame-level behaviour segmentation of mice from video and keypoints."""

@@ -1,0 +1,44 @@
+"""The whole application on generated trials, command by command."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from common.config import Parsed, UserError
+from common.engine.logging import Console
+from rodent_behavior.config import DemoConfig
+from rodent_behavior.synth import generate
+
+VIDEOS, TRIALS = 8, 3
+
+
+def main(parsed: Parsed[DemoConfig]) -> int:
+    """Generate, examine, train, evaluate and predict; return the first exit code that is not 0."""
+    config, console = parsed.config, Console()
+    home = config.out
+    run = home / "runs" / "demo"
+    if (run / "checkpoints").is_dir():
+        raise UserError(f"--out {home}: holds a demo already; remove it or choose another folder")
+    console.line("demo", f"{VIDEOS} videos of {TRIALS} trials into {home}")
+    generate(home, videos=VIDEOS, trials=TRIALS, seed=config.seed)
+    data = ["--annotations", str(home / "Annotations"), "--videos", str(home / "Videos")]
+    model = str(home / "best_model_multitask.pt")
+    train = (
+        f"--backbone none --epochs {config.epochs} --lr 1e-3 --train_T 180 --num_workers 0 --val_share 0.25"
+    )
+    predict = ["--format", "table", "bouts", "--video", "--out", str(home / "predictions")]
+    commands = (
+        ["doctor", *data],
+        ["train", *data, *train.split(), "--run_dir", str(run)],
+        ["evaluate", "--checkpoint", model, *data, "--out", str(home / "evaluation")],
+        ["predict", str(home / "Videos"), "--checkpoint", model, *predict],
+    )
+    return next((code for code in map(_run, commands) if code), 0)
+
+
+def _run(command: Sequence[str]) -> int:
+    from rodent_behavior.cli import main as run_command  # the command line knows this module
+
+    Console().line("run", f"rodent-behavior {shlex.join(command)}")
+    return run_command(command)

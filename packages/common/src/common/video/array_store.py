@@ -1,0 +1,179 @@
+"""Arrays on disk under a key made of everything they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+GIGABYTE = 10**9
+EDGE = 2**20
+"""Bytes at either end of a file that are hashed to tell it from another of the same size."""
+TEMPORARY = ".tmp-"
+ABANDONED = 24 * 3600
+"""Seconds after which a temporary file belongs to no process that still runs."""
+
+Identity = Mapping[str, Any]
+
+
+class ArrayStore:
+    """Folder of read-only memory maps `<key>.npy`, each with a manifest `<key>.json`.
+
+    The key is the SHA-256 of an identity: a mapping of plain values that names everything the array depends
+    on. Writers work on a temporary file that is renamed when complete, so any number of processes may share
+    the folder. `max_gb` (10^9 bytes) bounds the folder; `say` receives a line about each thing a person may
+    want to know.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, max_gb: float = math.inf, say: Callable[[str], None] | None = None
+    ) -> None:
+        if not max_gb >= 0:
+            raise ValueError(f"max_gb is {max_gb}: 0 or more is expected")
+        self.folder = Path(folder)
+        self.limit = max_gb * GIGABYTE
+        self.say = say or _silent
+        self._used: set[str] = set()
+
+    def find(self, identity: Identity) -> NDArray[Any] | None:
+        """Return the array of `identity`; None when there is none, or, with a line, not a sound one.
+
+        Nothing is removed here: another process may be about to complete it.
+        """
+        key = key_of(identity)
+        array_file, manifest_file = self._files(key)
+        if not array_file.exists() and not manifest_file.exists():
+            return None
+        try:
+            fault = _fault(array_file, manifest_file, identity)
+            if fault is not None:
+                self.say(f"{array_file}: {fault}, made again")
+                return None
+            os.utime(manifest_file)
+            array: NDArray[Any] = np.load(array_file, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:  # removed by another process meanwhile
+            return None
+        self._used.add(key)
+        return array
+
+    def make_room(self, size: int) -> bool:
+        """Return whether `size` more bytes fit under the limit, after removing what this object never used.
+
+        The least recently used go first.
+        """
+        if size > self.limit or not self.folder.is_dir():
+            return size <= self.limit
+        self._remove_abandoned()
+        files = self._listing()
+        occupied = sum(status.st_size for status in files.values())
+        manifests = [path for path in files if path.suffix == ".json" and path.stem not in self._used]
+        for manifest in sorted(manifests, key=lambda path: files[path].st_mtime):
+            if occupied + size <= self.limit:
+                break
+            for path in self._files(manifest.stem):
+                path.unlink(missing_ok=True)
+                occupied -= files[path].st_size if path in files else 0
+            self.say(f"{manifest.with_suffix('.npy')}: removed to stay under {self.limit / GIGABYTE:g} GB")
+        return occupied + size <= self.limit
+
+    @contextmanager
+    def create(self, identity: Identity, shape: Sequence[int], dtype: DTypeLike) -> Iterator[NDArray[Any]]:
+        """Give a writable array that replaces the one of `identity` when the block ends without an error."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        key = key_of(identity)
+        array_file, manifest_file = self._files(key)
+        temporary = array_file.with_name(f"{array_file.name}{TEMPORARY}{os.getpid()}")
+        try:
+            array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=tuple(shape))
+            yield array
+            array.flush()
+            del array
+            manifest = {"identity": dict(identity), "edges": _edges(temporary)}
+            os.replace(temporary, array_file)
+            _replace_text(manifest_file, json.dumps(manifest, indent=1, sort_keys=True))
+            self._used.add(key)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _files(self, key: str) -> tuple[Path, Path]:
+        return self.folder / f"{key}.npy", self.folder / f"{key}.json"
+
+    def _listing(self) -> dict[Path, os.stat_result]:
+        """Return the files of the folder; others may remove some while it is read."""
+        found = {}
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):
+                found[path] = path.stat()
+        return found
+
+    def _remove_abandoned(self) -> None:
+        for path, status in self._listing().items():
+            if TEMPORARY in path.name and time.time() - status.st_mtime > ABANDONED:
+                path.unlink(missing_ok=True)
+
+
+def key_of(identity: Identity) -> str:
+    """Return the SHA-256 of a mapping of plain values; the order of its keys does not matter."""
+    return hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()
+
+
+def content_sha256(path: str | Path) -> str:
+    """Return the SHA-256 of a file; computed again only when its size or time changes."""
+    status = Path(path).stat()
+    return _content_sha256(Path(path).absolute(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _content_sha256(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fault(array_file: Path, manifest_file: Path, identity: Identity) -> str | None:
+    """Return what is wrong with a stored array, None when it is the one of `identity`."""
+    try:
+        manifest = json.loads(manifest_file.read_bytes())
+        same = manifest["identity"] == json.loads(json.dumps(dict(identity)))
+        edges = manifest["edges"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "no readable manifest"
+    if not same:
+        return "made of something else"
+    if not array_file.is_file():
+        return "missing"
+    if array_file.stat().st_size != edges["bytes"]:
+        return f"{array_file.stat().st_size} bytes instead of {edges['bytes']}"
+    return None if _edges(array_file) == edges else "changed since it was made"
+
+
+def _edges(path: Path) -> dict[str, Any]:
+    """Return size and a hash of both ends of a file, which costs the same for any size."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        digest = hashlib.sha256(file.read(EDGE))
+        file.seek(max(size - EDGE, 0))
+        digest.update(file.read(EDGE))
+    return {"bytes": size, "sha256": digest.hexdigest()}
+
+
+def _replace_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _silent(line: str) -> None:
+    pass

@@ -95,3 +95,9 @@ def test_public_names_are_there() -> None:
 
     assert all(hasattr(common.engine, name) for name in common.engine.__all__)
     assert common.engine.Summary is Summary
+
+
+def test_the_generator_is_philox_keyed_by_the_stream_key() -> None:
+    expected = np.random.Generator(np.random.Philox(key=stream_key(3, "order", 5)))
+    drawn = generator_for(3, "order", 5)
+    assert np.array_equal(drawn.integers(2**62, size=9), expected.integers(2**62, size=9))

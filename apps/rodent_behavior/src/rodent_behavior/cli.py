@@ -9,12 +9,10 @@ from rodent_behavior.config import (
     DemoConfig,
     DoctorConfig,
     EvaluateConfig,
-    LiveConfig,
-    PoseModelConfig,
     PredictConfig,
-    ReplayConfig,
     TrainConfig,
 )
+from rodent_behavior.live_config import LiveConfig, PoseModelConfig, ReplayConfig
 
 ALIASES = {
     "encoder_name": "backbone",

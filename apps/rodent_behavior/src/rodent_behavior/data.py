@@ -16,7 +16,7 @@ from rodent_behavior.labels import LabelMap, count_classes
 from rodent_behavior.layout import VIDEO_SUFFIXES
 from rodent_behavior.pose_features import FeatureSet, build_features
 from rodent_behavior.recordings import VideoFacts
-from rodent_behavior.settings import IndexSettings
+from rodent_behavior.settings import IndexSettings, read_aliases
 from rodent_behavior.splits import Split, class_problem, class_warnings, make_split
 from rodent_behavior.trial_data import Trial, load_trials
 from rodent_behavior.trials import TrialIndex, TrialSet, build_index
@@ -76,7 +76,7 @@ def index_settings(
         need_video=need_video,
         need_pose=need_pose,
         kp_names=kp_names(pose),
-        kp_aliases=kp_aliases(pose),
+        kp_aliases=read_aliases(pose.kp_alias),
         kp_likelihood_thr=pose.kp_likelihood_thr,
         individual=pose.individual,
         dlc_pick=pose.dlc_pick,
@@ -96,18 +96,6 @@ def index_settings(
 def kp_names(pose: PoseConfig) -> tuple[str, ...]:
     """Return the keypoint names in lower case."""
     return tuple(name.strip().lower() for name in pose.kp_names.split(","))
-
-
-def kp_aliases(pose: PoseConfig) -> dict[str, str]:
-    """Return the keypoint name of each body part that `--kp_alias` names."""
-    return dict(_alias(text) for text in pose.kp_alias)
-
-
-def _alias(text: str) -> tuple[str, str]:
-    part, sign, name = text.partition("=")
-    if not sign or not part or not name:
-        raise UserError(f"--kp_alias {text}: FILE_NAME=kp_name is expected")
-    return part, name.strip().lower()
 
 
 def frame_size(text: str | None) -> tuple[int, int] | None:

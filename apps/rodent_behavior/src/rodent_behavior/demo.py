@@ -32,7 +32,7 @@ def main(parsed: Parsed[DemoConfig]) -> int:
         ["doctor", *data],
         ["train", *data, *train.split(), "--run_dir", str(run)],
         ["evaluate", "--checkpoint", model, *data, "--out", str(home / "evaluation")],
-        ["predict", str(home / "Videos"), "--checkpoint", model, *predict],
+        ["predict", str(home / "Videos" / "mouse_1.mp4"), "--checkpoint", model, *predict],
     )
     return next((code for code in map(_run, commands) if code), 0)
 

@@ -168,7 +168,7 @@ def _match(
     typed = {normalise_name(part): normalise_name(name) for part, name in aliases.items()}
     found: dict[str, str] = {}
     for part in parts:
-        name = _point(normalise_name(part), names, typed)
+        name = point_of(normalise_name(part), names, typed)
         if name is None:
             continue
         if name in found:
@@ -185,7 +185,11 @@ def _match(
     return found
 
 
-def _point(part: str, names: Sequence[str], typed: Mapping[str, str]) -> str | None:
+def point_of(part: str, names: Sequence[str], typed: Mapping[str, str]) -> str | None:
+    """Return which of `names` the body part stands for: what `typed` {part: name} says, or else `ALIASES`.
+
+    All are names as `normalise_name` returns them; None when the part stands for none.
+    """
     if part in typed:
         return typed[part] if typed[part] in names else None
     left = [name for name in names if name not in typed.values()]

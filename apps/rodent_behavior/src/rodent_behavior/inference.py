@@ -12,6 +12,8 @@ from rodent_behavior.network import BehaviorNetwork
 from rodent_behavior.windows import EvaluationWindow, evaluation_windows
 
 WINDOWS_PER_BATCH = 8
+INPUTS = ("pose", "visual", "frames", "valid")
+"""Fields of a sample or batch that the model reads."""
 
 
 class TrialOutput(NamedTuple):

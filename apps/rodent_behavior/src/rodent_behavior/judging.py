@@ -16,14 +16,13 @@ from common.metrics.bootstrap import Interval, bootstrap_ci
 from common.metrics.calibration import Temperature, fit_temperature
 from common.metrics.temporal import EditScore, f1_of_counts, segment_counts, segments
 from rodent_behavior.dataset import TrialDataset
-from rodent_behavior.inference import run_trial
+from rodent_behavior.inference import INPUTS, run_trial
 from rodent_behavior.labels import LabelMap
 from rodent_behavior.network import BehaviorNetwork
 from rodent_behavior.objective import IGNORE
 from rodent_behavior.trials import TrialIndex
 
 SEGMENT_IOU = (0.1, 0.25, 0.3, 0.5)
-INPUTS = ("pose", "visual", "frames", "valid")
 CLASS_COLUMNS: dict[str, Callable[[NDArray[np.int64]], NDArray[np.float64]]] = {
     "F1": report.f1,
     "Recall": report.recall,

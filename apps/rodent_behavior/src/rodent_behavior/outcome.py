@@ -16,7 +16,7 @@ from common.engine.run import Run
 from common.engine.task import EpochReport
 from common.reporting import write_report
 from rodent_behavior.config import TrainConfig
-from rodent_behavior.data import BehaviorData, axis_points, kp_aliases
+from rodent_behavior.data import BehaviorData, axis_points
 from rodent_behavior.dataset import Inputs, TrialDataset
 from rodent_behavior.doctor import SplitSettings, report_on
 from rodent_behavior.ethogram import colors_of, most_telling, plot_ethogram
@@ -41,6 +41,7 @@ from rodent_behavior.judging import (
 )
 from rodent_behavior.labels import LabelMap
 from rodent_behavior.network import BehaviorNetwork
+from rodent_behavior.settings import read_aliases
 from rodent_behavior.task import BehaviorTask
 from rodent_behavior.trial_data import PoseEncoder
 
@@ -122,7 +123,7 @@ def reading_of(config: TrainConfig) -> dict[str, Any]:
     """Return how files are found and aligned, as arguments of `IndexSettings`."""
     trials, pose, split = config.trials, config.pose, config.split
     return {
-        "kp_aliases": kp_aliases(pose),
+        "kp_aliases": read_aliases(pose.kp_alias),
         "dlc_pick": pose.dlc_pick,
         "dlc_scorer": pose.dlc_scorer,
         "individual": pose.individual,

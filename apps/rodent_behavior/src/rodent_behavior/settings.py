@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -87,3 +87,20 @@ class IndexSettings:
             raise UserError(f"--group_regex {self.group_regex}: {error}") from error
         if "group" not in pattern.groupindex:
             raise UserError(f"--group_regex {self.group_regex}: (?P<group>...) is missing")
+
+
+def read_aliases(texts: Sequence[str]) -> dict[str, str]:
+    """Return {body part: keypoint} of `--kp_alias`."""
+    return {part: name.strip().lower() for part, name in named_values("kp_alias", texts, "FILE_NAME=kp_name")}
+
+
+def named_values(flag: str, texts: Sequence[str], form: str) -> list[tuple[str, str]]:
+    """Return (name, value) of each `NAME=VALUE`, split at the first `=`; UserError for another form or a name
+    given twice."""
+    pairs = [(text.partition("=")[0].strip(), text.partition("=")[2].strip()) for text in texts]
+    for text, (name, value) in zip(texts, pairs):
+        if not (name and value):
+            raise UserError(f"--{flag} {text}: {form} is expected")
+        if [other for other, _ in pairs].count(name) > 1:
+            raise UserError(f"--{flag} {text}: {name} is given twice")
+    return pairs

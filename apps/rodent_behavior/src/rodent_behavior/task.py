@@ -16,13 +16,11 @@ from common.metrics.keypoints import KeypointError
 from common.metrics.temporal import EditScore, SegmentF1
 from common.schedulers.groups import layerwise_param_groups
 from rodent_behavior.console import epoch_block
-from rodent_behavior.inference import TrialOutput, run_trial
+from rodent_behavior.inference import INPUTS, TrialOutput, run_trial
+from rodent_behavior.judging import SEGMENT_IOU
 from rodent_behavior.labels import LabelMap
 from rodent_behavior.network import BehaviorNetwork
 from rodent_behavior.objective import IGNORE, Objective
-
-THRESHOLDS = (0.1, 0.25, 0.3, 0.5)
-INPUTS = ("pose", "visual", "frames", "valid")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +64,7 @@ class BehaviorTask(Task):
         self.train_matrix = ConfusionMatrix(len(labels.names), ignore_index=IGNORE)
         background = (labels.background,)
         self.segments = SegmentF1(
-            len(labels.names), thresholds=THRESHOLDS, background=background, ignore_index=IGNORE
+            len(labels.names), thresholds=SEGMENT_IOU, background=background, ignore_index=IGNORE
         )
         self.edit = EditScore(len(labels.names), background=background, ignore_index=IGNORE)
         self.points = KeypointError(num_keypoints) if objective.keypoint_weight else None
@@ -165,7 +163,7 @@ class BehaviorTask(Task):
         self.validated = {name: value.detach().cpu().clone() for name, value in state.items()}
         values = frame_metrics(self.matrix, self.labels)
         found = self.segments.compute()
-        values |= {f"segment_f1_{level:g}": found.at(level) for level in THRESHOLDS}
+        values |= {f"segment_f1_{level:g}": found.at(level) for level in SEGMENT_IOU}
         values["edit"] = self.edit.compute()
         if self.points is not None:
             error = self.points.compute()

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from common.config import Parsed, UserError
 from common.engine.logging import Console
-from rodent_behavior.config import LiveConfig
 from rodent_behavior.dlc import PoseTable, read_dlc
 from rodent_behavior.export import Trained, choose_device
 from rodent_behavior.live.dlc import LivePose
 from rodent_behavior.live.model import open_model
 from rodent_behavior.live.processor import BehaviorProcessor
-from rodent_behavior.live.setup import build_processor, check_inputs, read_aliases
+from rodent_behavior.live.setup import build_processor, check_inputs
 from rodent_behavior.live.source import LiveFrame, NewestFrame, Source, clock_source, open_source, paced
+from rodent_behavior.live_config import LiveConfig
+from rodent_behavior.settings import read_aliases
 
 Tracker = Callable[[LiveFrame], None]
 """Gives the pose of a frame to the processor."""

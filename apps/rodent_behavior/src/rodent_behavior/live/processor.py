@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rodent_behavior.dlc import ALIASES, normalise_name
+from rodent_behavior.dlc import normalise_name, point_of
 from rodent_behavior.live.faults import Faults
 from rodent_behavior.live.latency import Latency
 from rodent_behavior.live.recording import Recorder, Recording
@@ -245,21 +245,11 @@ def point_order(bodyparts: Sequence[str], kp_names: Sequence[str], aliases: Mapp
     lists the points that no body part or more than one stands for.
     """
     typed = {normalise_name(part): name for part, name in aliases.items()}
-    order, wrong = [], []
-    for name in kp_names:
-        words = {part for part, point in typed.items() if point == name}
-        words = words or {name, *ALIASES.get(name, ())}
-        found = [
-            place
-            for place, part in enumerate(map(normalise_name, bodyparts))
-            if part in words and typed.get(part, name) == name
-        ]
-        order += found[:1]
-        if len(found) != 1:
-            wrong.append(f"{name} ({len(found)} found)")
+    points = [point_of(normalise_name(part), kp_names, typed) for part in bodyparts]
+    wrong = [f"{name} ({points.count(name)} found)" for name in kp_names if points.count(name) != 1]
     if wrong:
         raise ValueError(f"bodyparts {', '.join(bodyparts)} do not give {', '.join(wrong)}")
-    return order
+    return [points.index(name) for name in kp_names]
 
 
 def _class_of(trigger: Trigger, classes: Sequence[str], fps: float) -> int:

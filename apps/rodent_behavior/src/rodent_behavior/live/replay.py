@@ -10,7 +10,6 @@ import numpy as np
 from common.config import Parsed, UserError
 from common.engine.logging import Console
 from common.video import Pixels
-from rodent_behavior.config import ReplayConfig
 from rodent_behavior.export import Trained
 from rodent_behavior.live.loop import FrameClock
 from rodent_behavior.live.model import image_features, open_model, open_stream
@@ -19,6 +18,7 @@ from rodent_behavior.live.recording import Recording
 from rodent_behavior.live.sinks import Event
 from rodent_behavior.live.source import Source, open_source
 from rodent_behavior.live.trigger import Trigger
+from rodent_behavior.live_config import ReplayConfig
 
 TOLERANCE = 1e-5
 

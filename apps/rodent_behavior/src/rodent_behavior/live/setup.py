@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from common.config import UserError
-from rodent_behavior.config import LiveConfig
 from rodent_behavior.export import Trained
 from rodent_behavior.live.dlc import model_bodyparts
 from rodent_behavior.live.model import image_features, open_stream
@@ -13,6 +12,8 @@ from rodent_behavior.live.processor import BehaviorProcessor
 from rodent_behavior.live.recording import POSES
 from rodent_behavior.live.sinks import JsonLinesSink, PrintSink, Sink, UdpSink
 from rodent_behavior.live.trigger import Trigger
+from rodent_behavior.live_config import LiveConfig
+from rodent_behavior.settings import named_values, read_aliases
 
 PORTS = 2**16
 
@@ -70,7 +71,7 @@ def build_processor(
 
 def build_triggers(config: LiveConfig) -> list[Trigger]:
     """Return a trigger for each `--trigger NAME=P`."""
-    levels = _pairs("trigger", config.trigger, "NAME=P")
+    levels = named_values("trigger", config.trigger, "NAME=P")
     try:
         return [
             Trigger(
@@ -104,22 +105,6 @@ def open_sinks(config: LiveConfig) -> list[Sink]:
         except OSError as error:
             raise UserError(f"--events {config.events}: cannot be written: {error.strerror}") from error
     return sinks
-
-
-def read_aliases(texts: Sequence[str]) -> dict[str, str]:
-    """Return {body part: keypoint} of `--kp_alias`."""
-    return {part: name.strip().lower() for part, name in _pairs("kp_alias", texts, "FILE_NAME=kp_name")}
-
-
-def _pairs(flag: str, texts: Sequence[str], form: str) -> list[tuple[str, str]]:
-    """Split `NAME=VALUE` at the first `=`; no name twice."""
-    pairs = [(text.partition("=")[0].strip(), text.partition("=")[2].strip()) for text in texts]
-    for text, (name, value) in zip(texts, pairs):
-        if not (name and value):
-            raise UserError(f"--{flag} {text}: {form} is expected")
-        if [other for other, _ in pairs].count(name) > 1:
-            raise UserError(f"--{flag} {text}: {name} is given twice")
-    return pairs
 
 
 def _level(label: str, text: str) -> float:

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
+from numpy.typing import DTypeLike, NDArray
 
 
 class SampleKey(NamedTuple):
@@ -18,10 +20,24 @@ class SampleKey(NamedTuple):
     draw: int
 
 
+class _Key(ISeedSequence):
+    """A 128-bit key in the place of a seed sequence, whose own construction costs more than the generator."""
+
+    def __init__(self, key: bytes) -> None:
+        self.words = np.frombuffer(key, "<u8")
+
+    def generate_state(self, n_words: int, dtype: DTypeLike = np.uint64) -> NDArray[Any]:
+        """Return the key; Philox asks for it once."""
+        return self.words
+
+
+def _digest(parts: tuple[int | str, ...]) -> bytes:
+    return hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=16).digest()
+
+
 def stream_key(*parts: int | str) -> int:
     """Return a 128-bit counter key that is the same on every machine for the same `parts`."""
-    text = "/".join(str(part) for part in parts)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little")
+    return int.from_bytes(_digest(parts), "little")
 
 
 def generator_for(*parts: int | str) -> np.random.Generator:
@@ -30,7 +46,8 @@ def generator_for(*parts: int | str) -> np.random.Generator:
     >>> generator_for(1, "order", 0).integers(100) == generator_for(1, "order", 0).integers(100)
     np.True_
     """
-    return np.random.Generator(np.random.Philox(key=stream_key(*parts)))
+    key: Any = _Key(_digest(parts))  # NumPy takes any ISeedSequence, its types name SeedSequence alone
+    return np.random.Generator(np.random.Philox(key))
 
 
 def sample_rng(seed: int, key: SampleKey, stream: str = "augment") -> np.random.Generator:

@@ -276,8 +276,22 @@ def test_a_video_without_labels(folders: DataFolders) -> None:
     assert found.skip_counts == {"unused video": 1}
     assert spans(found) == [("m", 1, 0, 40)]
     alone = build(folders, lambda path: Info(frames=2 * SLOT + 25), annotations=None, on_missing_pose="skip")
-    assert len(alone.unlabelled) == 3
+    assert [trial.video_id for trial in alone.unlabelled] == ["m", "m", "n", "n", "n"]
     assert alone.skip_counts == {"missing keypoints": 1}
+
+
+def test_keypoints_without_a_video_are_a_recording(folders: DataFolders) -> None:
+    for stem, run in (("mouse_1", "DLC_net"), ("mouse_1", "DLC_net_filtered"), ("a b.c", "DLC_net")):
+        folders.pose(stem, SLOT, run=run)
+    folders.text(folders.videos / "CollectedData_me.csv", ["scorer"])
+    found = build(folders, annotations=None, fps=30.0, frame_size=(SIZE, SIZE))
+    assert [(trial.video_id, trial.rows) for trial in found.unlabelled] == [
+        ("a b.c", SLOT),
+        ("mouse_1", SLOT),
+    ]
+    assert [path.name for path in found.unrecognised] == ["CollectedData_me.csv"]
+    with pytest.raises(UserError, match=r"no video \(\.mp4"):
+        build(folders, annotations=None, need_video=True)
 
 
 def test_what_tracking_writes_beside_is_passed_over(folders: DataFolders) -> None:

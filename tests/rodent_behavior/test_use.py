@@ -151,7 +151,7 @@ def test_every_frame_of_every_video_is_named(words, train, use, tmp_path):
 
 
 def test_predictions_are_calibrated_and_those_of_validation(train, use, tmp_path):
-    """A video of one trial is predicted as it is judged."""
+    """A recording of one trial is predicted as it is judged, from its keypoints alone."""
     data = tmp_path / "one"
     for folder in ("Annotations", "Videos"):
         (data / folder).mkdir(parents=True)
@@ -172,7 +172,6 @@ def test_predictions_are_calibrated_and_those_of_validation(train, use, tmp_path
     videos.mkdir()
     pose = data / "Videos" / f"{group}DLC_net.csv"
     shutil.copy(pose, videos)
-    (videos / f"{group}.mp4").write_bytes(b"not needed")
     said = use(
         f"predict {videos} --checkpoint {ran.model} --fps 30 --frame_size 64,48 --val_T 40",
         f"--out {tmp_path / 'p'}",

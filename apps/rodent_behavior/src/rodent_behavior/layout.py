@@ -60,11 +60,14 @@ class _Sorting:
     known: set[Path] = field(default_factory=set)
 
 
-def list_files(annotations: Path | None, videos: Path, pose_dir: Path | None = None) -> Listing:
+def list_files(
+    annotations: Path | None, videos: Path, pose_dir: Path | None = None, *, poses_alone: bool = False
+) -> Listing:
     """List the folders once and match names by their whole length.
 
-    UserError when a folder is missing, holds no label file (when `annotations` is given), or nothing in them
-    is recognised. What keypoint tracking writes beside its tables (marked videos, skeletons) is passed over.
+    `poses_alone`: a keypoint file `<stem>DLC...` that no video or label names is a recording too. UserError
+    when a folder is missing, holds no label file (when `annotations` is given), or nothing in them is
+    recognised. What keypoint tracking writes beside its tables (marked videos, skeletons) is passed over.
     """
     folders = {"--annotations": annotations, "--videos": videos, "--pose_dir": pose_dir}
     listed = {flag: _files(flag, folder) for flag, folder in folders.items() if folder is not None}
@@ -74,13 +77,17 @@ def list_files(annotations: Path | None, videos: Path, pose_dir: Path | None = N
     found = _Sorting(known={label.path for label in labels})
     _sort_videos(listed["--videos"], labels, found)
     stems = {*found.videos, *(label.stem for label in labels)}
-    for path in listed.get("--pose_dir", listed["--videos"]):
+    tracked = listed.get("--pose_dir", listed["--videos"])
+    if poses_alone:
+        stems |= _stems_without_video(tracked, stems)
+    for path in tracked:
         _sort_tracked(path, stems, found)
     for path in listed["--videos"]:
         if _product_of(path.stem, stems) is not None:
             found.known.add(path)
-    if not labels and not found.videos:
-        raise UserError(f"--videos {videos}: no video ({', '.join(VIDEO_SUFFIXES)}) is there")
+    if not labels and not found.videos and not found.poses:
+        wanted = "no keypoint file <video>DLC..., no video" if poses_alone else "no video"
+        raise UserError(f"--videos {videos}: {wanted} ({', '.join(VIDEO_SUFFIXES)}) is there")
     everything = sorted({path for files in listed.values() for path in files})
     return Listing(
         labels,
@@ -152,6 +159,16 @@ def _product_of(name: str, stems: set[str]) -> str | None:
     """Return the longest stem that `name` continues with `DLC`."""
     cuts = [match.start() for match in re.finditer("DLC", name)]
     return next((name[:cut] for cut in reversed(cuts) if name[:cut] in stems), None)
+
+
+def _stems_without_video(files: Iterable[Path], stems: set[str]) -> set[str]:
+    """Return what stands before the first `DLC` of keypoint files that belong to none of `stems`."""
+    alone = [
+        path.stem.partition("DLC")
+        for path in files
+        if path.suffix.lower() in POSE_SUFFIXES and _product_of(path.stem, stems) is None
+    ]
+    return {stem for stem, mark, _ in alone if stem and mark}
 
 
 def _sort_tracked(path: Path, stems: set[str], found: _Sorting) -> None:

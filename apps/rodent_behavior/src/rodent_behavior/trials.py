@@ -113,7 +113,8 @@ def build_index(settings: IndexSettings, probe: Probe | None) -> TrialSet:
 
 def collect_trials(settings: IndexSettings, probe: Probe | None) -> TrialSet:
     """As `build_index`, but nothing is required of the trials together."""
-    listing = list_files(settings.annotations, settings.videos, settings.pose_dir)
+    alone = settings.annotations is None and settings.need_pose and not settings.need_video
+    listing = list_files(settings.annotations, settings.videos, settings.pose_dir, poses_alone=alone)
     manifest = {} if settings.manifest is None else read_manifest(settings.manifest, listing.labels)
     return _Builder(settings, listing, manifest, probe).build()
 
@@ -147,11 +148,12 @@ class _Builder:
         for label in self._usable_names():
             by_stem.setdefault(label.stem, []).append(label)
         labelled = {label.stem for label in self.listing.labels}
-        for stem in sorted({*by_stem, *self.listing.videos}):
+        unlabelled = {stem: files[0].path for stem, files in self.listing.poses.items()} | self.listing.videos
+        for stem in sorted({*by_stem, *unlabelled}):
             if stem in by_stem:
                 self._add_labelled(stem, by_stem[stem])
             elif stem not in labelled:
-                self._add_unlabelled(stem, self.listing.videos[stem])
+                self._add_unlabelled(stem, unlabelled[stem])
         self._warn_about_overlaps()
         return TrialSet(
             tuple(self.trials), tuple(self.unlabelled), tuple(self.skipped), tuple(self.warnings),
@@ -185,14 +187,14 @@ class _Builder:
                 self.actions[trial.key] = actions
                 self._warn_about_hidden(trial, recording)
 
-    def _add_unlabelled(self, stem: str, video: Path) -> None:
+    def _add_unlabelled(self, stem: str, path: Path) -> None:
         settings = self.settings
         if settings.annotations is not None and not (settings.need_pose and stem in self.listing.poses):
             self.skipped.append(
-                Skip(video, "unused video", f"{video}: neither labels nor keypoints to learn from")
+                Skip(path, "unused video", f"{path}: neither labels nor keypoints to learn from")
             )
             return
-        recording = self._try([video], partial(self._open, stem, video.name))
+        recording = self._try([path], partial(self._open, stem, path.name))
         if recording is None:
             return
         size = settings.trial_frames

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nox
 
 ROOT = Path(__file__).parent
 LIBRARY = "packages/common[report,video]"
-APPLICATIONS = {"uav_landing": "apps/uav_landing", "rodent_behavior": "apps/rodent_behavior"}
+APPLICATIONS = {
+    "uav_landing": "apps/uav_landing",
+    "rodent_behavior": "apps/rodent_behavior",
+    "eye_fixation": "apps/eye_fixation",
+}
 TESTING = (
     "torchvision",
     "pytest",
@@ -89,38 +97,76 @@ def types(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Train every application on generated data; ends with the path of one HTML page."""
     _install(session)
-    reports = {"uav_landing": _demo_landing(session), "rodent_behavior": _demo_rodent(session)}
+    lanes = (("uav_landing",), ("rodent_behavior", "eye_fixation"))
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        running = [pool.submit(_in_turn, session, lane) for lane in lanes]
+        reports = {name: str(page) for lane in running for name, page in lane.result().items()}
     index = ROOT / "demo" / "index.html"
-    runs = [str(folder) for folder in reports.values()]
     page = ["--index", str(index), "--titles", *reports]
-    session.run("python", "-m", "common.reporting", *runs, *page, env=QUIET)
+    session.run("python", "-m", "common.reporting", *reports.values(), *page, env=QUIET)
     session.log(f"open {index}")
 
 
-def _demo_landing(session: nox.Session) -> Path:
+Command = Callable[..., None]
+Demo = Callable[[Command, Path], Path]
+
+
+def _in_turn(session: nox.Session, names: Sequence[str]) -> dict[str, Path]:
+    """Demonstrate applications one after the other on one core; return what goes into the index, by name."""
+    return {name: DEMOS[name](partial(_spoken, session, name), ROOT / "demo" / name) for name in names}
+
+
+def _spoken(session: nox.Session, name: str, *command: str) -> None:
+    """Run a command with the application's name before each line it prints."""
+    program = shutil.which(command[0], path=session.bin)
+    assert program is not None, command[0]
+    environment = {**os.environ, **ONE_THREAD, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        [program, *command[1:]], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        sys.stdout.write(f"{name:<16} {line}")
+    if code := process.wait():
+        session.error(f"{' '.join(command)} ended with {code}")
+
+
+def _demo_landing(run: Command, home: Path) -> Path:
     """Learn 12 generated aerial photos, then map one of them; return the run folder."""
-    home = ROOT / "demo" / "uav_landing"
     scenes, runs = home / "scenes", home / "runs"
     data = ["--dataset-path", str(scenes), "--dataset-format", "synthetic"]
-    session.run("uav-landing", "analyze", *data, "--output-dir", str(home / "analysis"), env=QUIET)
+    run("uav-landing", "analyze", *data, "--output-dir", str(home / "analysis"))
     short = (
         "--input-size 256 256 --crops-per-image 8 --accumulation-steps 1 --epochs 10 --eval-every 2".split()
     )
     rate = "--learning-rate 2e-3 --scheduler cosine --warmup-epochs 1 --tile-overlap 0.25".split()
-    session.run("uav-landing", "train", *data, *short, *rate, "--output-dir", str(runs), env=QUIET)
-    run = runs / (runs / "latest").read_text().strip()
+    run("uav-landing", "train", *data, *short, *rate, "--output-dir", str(runs))
+    latest = runs / (runs / "latest").read_text().strip()
     photo = scenes / "original_images" / "000.jpg"
     out = ["--input", str(photo), "--output", str(home / "predictions")]
-    session.run("uav-landing", "predict", "--checkpoint", str(run), *out, env=QUIET)
-    return run
+    run("uav-landing", "predict", "--checkpoint", str(latest), *out)
+    return latest
 
 
-def _demo_rodent(session: nox.Session) -> Path:
+def _demo_rodent(run: Command, home: Path) -> Path:
     """Learn the behaviour in generated videos of a mouse; return the run folder."""
-    home = ROOT / "demo" / "rodent_behavior"
     shutil.rmtree(home, ignore_errors=True)
-    session.run("rodent-behavior", "demo", "--out", str(home), env=QUIET)
+    run("rodent-behavior", "demo", "--out", str(home))
     return home / "runs" / "demo"
+
+
+def _demo_gaze(run: Command, home: Path) -> Path:
+    """Compare five losses on simulated gaze; return the report."""
+    shutil.rmtree(home, ignore_errors=True)
+    run("eye-fixation", "compare", "--demo", "--out", str(home))
+    return home / "report.html"
+
+
+DEMOS: dict[str, Demo] = {
+    "uav_landing": _demo_landing,
+    "rodent_behavior": _demo_rodent,
+    "eye_fixation": _demo_gaze,
+}
 
 
 @nox.session

@@ -13,8 +13,9 @@ import torch
 from numpy.typing import NDArray
 from streaming_pieces import build
 
+from common.weights_file import write_dictionary
 from rodent_behavior.backbones import build_backbone
-from rodent_behavior.export import ModelFile, write_model
+from rodent_behavior.export import ModelFile
 from rodent_behavior.frames import Resize
 from rodent_behavior.labels import LabelMap
 from rodent_behavior.live.pose_model import CONFIG
@@ -50,7 +51,7 @@ def write_checkpoint(path: Path, *, backbone: str = "none", img_size: int = 32, 
         settings="",
         temperature={"value": config.temperature, "split": "val"},
     )
-    write_model(path, file.contents(network.state_dict()))
+    write_dictionary(path, file.contents(network.state_dict()))
     return path
 
 

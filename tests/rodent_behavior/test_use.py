@@ -332,7 +332,7 @@ def test_checkpoints_that_cannot_be_used_are_named(train, use, files, tmp_path):
         ("lacking", "'kp_names'"),
         ("sizes", "its weights do not fit its settings: behavior."),
         ("foreign", "is no model file of rodent_behavior"),
-        ("damaged", "is no model file, or is damaged"),
+        ("damaged", "cannot be read"),
         ("nowhere", "no model file"),
     ):
         said = use(predict, tmp_path / f"{name}.pt")

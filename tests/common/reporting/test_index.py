@@ -5,6 +5,7 @@ from urllib.parse import unquote
 import pytest
 
 from common.reporting import IndexEntry, write_index
+from common.reporting.__main__ import main
 
 
 class Links(HTMLParser):
@@ -54,3 +55,15 @@ def test_a_missing_report_is_named(tmp_path: Path) -> None:
 def test_an_index_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="at least one report"):
         write_index(tmp_path / "index.html", [], "t")
+
+
+def test_a_finished_page_is_linked_with_its_summary(tmp_path: Path) -> None:
+    page = report_in(tmp_path / "study")
+    (tmp_path / "study" / "summary.json").write_text('{"bits": -8.25, "gaze": "simulated"}')
+    index = tmp_path / "index.html"
+    assert main([str(page), "--index", str(index), "--titles", "gaze"]) == 0
+    links = Links(index.read_text())
+    assert links.found == ["study/report.html"]
+    assert page.read_text() == "x"
+    for expected in ("gaze", "bits", "-8.250", "simulated"):
+        assert expected in links.text

@@ -85,3 +85,8 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"imbalance-common\[report\]"):
         curves("loss", [LINE])
+
+
+def test_the_axis_is_named() -> None:
+    assert ">step</text>" in curves("loss", [LINE])
+    assert ">epoch</text>" in curves("loss", [LINE], x_label="epoch")

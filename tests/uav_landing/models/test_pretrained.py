@@ -13,7 +13,7 @@ from common.config import UserError
 from uav_landing.config import ModelConfig
 from uav_landing.models.base import SegmentationModel
 from uav_landing.models.build import build_model
-from uav_landing.models.pretrained import load_pretrained, read_tensors
+from uav_landing.models.pretrained import load_pretrained
 
 Shape = tuple[int, ...]
 GATE_BIASES = [f"backbone.bga.{path}_dwconv.0.pointwise_conv.conv.bias" for path in ("detail", "semantic")]
@@ -201,13 +201,3 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     torch.save({"lr": 0.1}, tmp_path / "settings.pth")
     with pytest.raises(UserError, match="no named tensors"):
         load_pretrained(model, tmp_path / "settings.pth", 0.95)
-
-
-@pytest.mark.parametrize(
-    "content", [b"text", b"\x80\x02\x00", b"\x80\x02}q\x00\xffabc", b"PK\x03\x04 no zip"]
-)
-def test_bytes_that_are_no_weights(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "weights.pth"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"weights\.pth"):
-        read_tensors(path)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from common.config import UserError
+from common.weights_file import read_tensors
 
 CHUNK = 64
 """Frames in one pass through a backbone."""
@@ -30,8 +28,6 @@ VITS = {
 }
 """Features, side of a patch, and mean and deviation of the input."""
 NAMES = ("none", "tiny_cnn", *RESNETS, *VITS)
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training programs store the tensors."""
 CLASSIFIERS = ("fc.", "head.")
 """Last layers of image classifiers, which no backbone has."""
 LISTED = 5
@@ -226,7 +222,8 @@ def _blocks(backbone: nn.Module, prefixes: Sequence[tuple[str, tuple[str, ...]]]
 
 def _load(name: str, network: nn.Module, path: Path) -> None:
     """Fill every tensor of a network from a file that has all of them; UserError names what does not fit."""
-    state = _read_state(path)
+    tensors = read_tensors(path, flag="--backbone_weights")
+    state = {key.removeprefix("module."): value for key, value in tensors.items()}
     state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIERS)}
     if name in VITS:
         from timm.models.vision_transformer import checkpoint_filter_fn
@@ -247,32 +244,3 @@ def _load(name: str, network: nn.Module, path: Path) -> None:
         more = f" and {len(faults) - LISTED} more" if len(faults) > LISTED else ""
         raise UserError(f"--backbone_weights {path} does not fit {name}: {'; '.join(faults[:LISTED])}{more}")
     network.load_state_dict(state)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of a file without executing anything in it."""
-    if not path.is_file():
-        raise UserError(f"--backbone_weights: no file at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        SafetensorError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        LookupError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"--backbone_weights: cannot read {path}: {reason}") from error
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
-    entries = content.items() if isinstance(content, Mapping) else ()
-    tensors = {
-        str(key).removeprefix("module."): tensor for key, tensor in entries if isinstance(tensor, Tensor)
-    }
-    if not tensors:
-        raise UserError(f"--backbone_weights: {path} holds no named tensors")
-    return tensors

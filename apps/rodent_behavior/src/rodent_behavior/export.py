@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from common.config import UserError
 from common.engine.distributed import pick_device
+from common.weights_file import read_dictionary
 from rodent_behavior.backbones import build_backbone
 from rodent_behavior.frames import Resize
 from rodent_behavior.labels import LabelMap
@@ -182,28 +181,12 @@ def require_at_least(flag: str, value: int, least: int) -> None:
         raise UserError(f"{flag} {value}: at least {least} is expected")
 
 
-def write_model(path: Path, contents: Mapping[str, Any], *, keep_previous: Path | None = None) -> None:
-    """Write a model file beside and rename it into place; a file that was there becomes `keep_previous`."""
-    partial = path.with_suffix(".partial")
-    try:
-        torch.save(dict(contents), partial)
-        if keep_previous is not None and path.exists():
-            os.replace(path, keep_previous)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
 def read_contents(path: Path) -> dict[str, Any]:
     """Return the contents of a model file; UserError when it is absent, damaged or of another schema."""
     if not path.is_file():
         raise UserError(f"{path}: no model file")
-    try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: is no model file, or is damaged: {str(error).splitlines()[0]}") from error
-    if not isinstance(contents, dict) or "schema" not in contents:
+    contents = read_dictionary(path)
+    if "schema" not in contents:
         raise UserError(f"{path}: is no model file of rodent_behavior")
     if contents["schema"] != SCHEMA:
         raise UserError(f"{path}: schema {contents['schema']}, this version reads {SCHEMA}")

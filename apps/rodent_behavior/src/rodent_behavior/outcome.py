@@ -15,6 +15,7 @@ from common.engine.fit import Summary
 from common.engine.run import Run
 from common.engine.task import EpochReport
 from common.reporting import write_report
+from common.weights_file import write_dictionary
 from rodent_behavior.config import TrainConfig
 from rodent_behavior.data import BehaviorData, axis_points
 from rodent_behavior.dataset import Inputs, TrialDataset
@@ -27,7 +28,6 @@ from rodent_behavior.export import (
     load_checkpoint,
     run_of,
     without_backbone,
-    write_model,
 )
 from rodent_behavior.frames import Resize
 from rodent_behavior.judging import (
@@ -86,7 +86,7 @@ class BestModel:
     ) -> None:
         """Write the model file with these weights."""
         kept = state if self.with_backbone else without_backbone(state)
-        write_model(self.path, file.contents(kept), keep_previous=keep_previous)
+        write_dictionary(self.path, file.contents(kept), keep_previous=keep_previous)
 
 
 def describe(

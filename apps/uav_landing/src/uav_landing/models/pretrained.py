@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from common.config import UserError
+from common.weights_file import read_tensors
 from uav_landing.models.base import SegmentationModel
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Keys under which training programs store the tensors."""
 TORCHVISION_BACKBONE = re.compile(r"^(features\.|(?=(conv1|bn1|layer[1-4])\.))")
 """Where torchvision's image classifiers (MobileNetV3, ResNet) lack our prefix `backbone.`."""
 IMAGE_CLASSIFIER = ("fc.", "classifier.")
 """Their last layers, which no segmenter has."""
 LISTED = 10
-DAMAGED = (
-    RuntimeError, EOFError, LookupError, ValueError, AssertionError, struct.error, SafetensorError,
-)  # fmt: skip
-"""What torch and safetensors raise for bytes that are no weights."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,9 @@ def load_pretrained(model: SegmentationModel, path: str | Path, min_coverage: fl
     `model` is unchanged then.
     """
     path = Path(path)
-    source = {_model_name(name): tensor for name, tensor in read_tensors(path).items()}
+    source = {
+        _model_name(name): tensor for name, tensor in read_tensors(path, flag="--pretrained-path").items()
+    }
     plan = _Plan(path, source, model.state_dict(), model.classifiers)
     if not plan.coverage >= min_coverage:
         raise UserError(plan.coverage_error(min_coverage))
@@ -68,26 +58,6 @@ def load_pretrained(model: SegmentationModel, path: str | Path, min_coverage: fl
     for name in plan.zeroed:
         plan.target[name].zero_()
     return LoadReport(plan.lines(), tuple(plan.loaded), plan.reinitialised, plan.unexpected, plan.coverage)
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of a safetensors or torch file without executing anything in it.
-
-    Raises UserError if the file is missing, damaged, holds other objects than plain data, or no tensors.
-    """
-    if not path.is_file():
-        raise UserError(f"--pretrained-path: no file at {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        return _named_tensors(torch.load(path, map_location="cpu", weights_only=True), path)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"--pretrained-path: {path} refused, it is damaged or holds more than tensors and plain data: "
-            f"{_first_line(error)}"
-        ) from error
-    except DAMAGED as error:
-        raise UserError(f"--pretrained-path: cannot read {path}: {_first_line(error)}") from error
 
 
 class _Plan:
@@ -158,16 +128,6 @@ class _Plan:
         return f"{name} {wanted}: not in the file"
 
 
-def _named_tensors(content: Any, path: Path) -> dict[str, Tensor]:
-    if isinstance(content, Mapping):
-        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), content)
-    entries = content.items() if isinstance(content, Mapping) else ()
-    tensors = {str(name): value for name, value in entries if isinstance(value, Tensor)}
-    if not tensors:
-        raise UserError(f"--pretrained-path: {path} holds no named tensors")
-    return tensors
-
-
 def _model_name(name: str) -> str:
     """Return the name that a file's tensor has in the networks of this application."""
     return TORCHVISION_BACKBONE.sub("backbone.", name.removeprefix("module."))
@@ -181,7 +141,3 @@ def _part(name: str) -> str:
     pieces = name.split(".")
     depth = 2 if pieces[0] == "backbone" else 1
     return ".".join(pieces[:depth])
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

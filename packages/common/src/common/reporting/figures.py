@@ -23,9 +23,14 @@ def legend(lines: Sequence[Line], best_step: int | None) -> Html:
     for line in lines:
         if line.faint and len(lines) > 8:
             continue
-        stroke = {"-": "solid", "--": "dashed", ":": "dotted"}[line.dash]
-        style = f"border-top:{1 if line.faint else 3}px {stroke} {css_color(line.color)}"
         value = None if line.faint else line.at(best_step) if best_step is not None else line.values[-1]
-        shown = node("b", number(value)) if is_number(value) else Html("")
-        items.append(node("li", node("i", attributes={"style": style}), line.label, " ", shown))
+        items.append(key_item(line, value))
     return node("ul", *items, css="legend")
+
+
+def key_item(line: Line, value: object = None) -> Html:
+    """Return the stroke of a line, its label and a value that belongs to it, for a list of class `legend`."""
+    stroke = {"-": "solid", "--": "dashed", ":": "dotted"}[line.dash]
+    style = f"border-top:{1 if line.faint else 3}px {stroke} {css_color(line.color)}"
+    shown = node("b", number(value)) if is_number(value) else Html("")
+    return node("li", node("i", attributes={"style": style}), line.label, " ", shown)

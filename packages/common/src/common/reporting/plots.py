@@ -85,13 +85,20 @@ def css_color(color: str) -> str:
     return VARIABLES.get(color.lower(), color)
 
 
-def curves(title: str, lines: Sequence[Line], *, best_step: int | None = None, wide: bool = False) -> Html:
+def curves(
+    title: str,
+    lines: Sequence[Line],
+    *,
+    best_step: int | None = None,
+    wide: bool = False,
+    x_label: str = "step",
+) -> Html:
     """Return curves over the step with the best checkpoint as a dotted line and a dot on each curve.
 
-    Raises ImportError naming the extra when matplotlib is absent.
+    `x_label` names another unit of the x axis. Raises ImportError naming the extra when matplotlib is absent.
     """
-    with _figure((5.6, 2.3) if wide else (3.6, 2.1)) as figure:
-        axes = _fixed_axes(figure)
+    with drawing((5.6, 2.3) if wide else (3.6, 2.1)) as figure:
+        axes = fixed_axes(figure)
         for line in lines:
             _draw_line(axes, line)
         if best_step is not None:
@@ -100,14 +107,14 @@ def curves(title: str, lines: Sequence[Line], *, best_step: int | None = None, w
                 value = None if line.faint else line.at(best_step)
                 if value is not None:
                     axes.plot([best_step], [value], "o", color=line.color, markersize=5, zorder=5)
-        _style_axes(axes, lines)
-        return _svg(figure, f"{title}: " + ", ".join(line.label for line in lines))
+        _style_axes(axes, lines, x_label)
+        return to_svg(figure, f"{title}: " + ", ".join(line.label for line in lines))
 
 
 def share_bars(names: Sequence[str], shares: Mapping[str, Sequence[float]]) -> Html:
     """Return horizontal bars of each class for each named distribution (natural, effective, ...)."""
     rows = len(names) * len(shares)
-    with _figure((7.4, 0.35 + 0.19 * rows + 0.12 * len(names))) as figure:
+    with drawing((7.4, 0.35 + 0.19 * rows + 0.12 * len(names))) as figure:
         figure.set_layout_engine("constrained")
         axes = figure.add_subplot()
         height = 0.78 / len(shares)
@@ -127,21 +134,21 @@ def share_bars(names: Sequence[str], shares: Mapping[str, Sequence[float]]) -> H
         axes.spines["bottom"].set_visible(False)
         axes.set_xticks([])
         axes.margins(x=0.12, y=0.02)
-        return _svg(figure, "class shares: " + ", ".join(shares))
+        return to_svg(figure, "class shares: " + ", ".join(shares))
 
 
 def share_ranks(shares: Mapping[str, Sequence[float]]) -> Html:
     """Return each distribution over the rank of the class in the first one, for many classes (log axis)."""
     order = sorted(range(len(next(iter(shares.values())))), key=lambda i: -next(iter(shares.values()))[i])
-    with _figure((7.4, 2.6)) as figure:
+    with drawing((7.4, 2.6)) as figure:
         figure.set_layout_engine("constrained")
         axes = figure.add_subplot()
         for position, (label, values) in enumerate(shares.items()):
             ranked = [values[i] if values[i] > 0 else math.nan for i in order]
             axes.plot(range(1, len(ranked) + 1), ranked, color=palette_color(position), label=label)
-        _log_axis(axes, percent)
+        log_axis(axes, percent)
         axes.set_xlabel("rank of the class by natural share")
-        return _svg(figure, "class shares by rank: " + ", ".join(shares))
+        return to_svg(figure, "class shares by rank: " + ", ".join(shares))
 
 
 def shorten(text: str, length: int) -> str:
@@ -162,7 +169,7 @@ def thin_out(line: Line) -> tuple[list[float], list[float]]:
     return steps, values
 
 
-def _fixed_axes(figure: Figure) -> Axes:
+def fixed_axes(figure: Figure) -> Axes:
     """Return axes with the same margins, in inches, in every figure, so that figures in a row line up."""
     width, height = figure.get_size_inches()
     left, right, bottom, top = 0.48, 0.08, 0.44, 0.08
@@ -181,22 +188,22 @@ def _draw_line(axes: Axes, line: Line) -> None:
     )  # fmt: skip
 
 
-def _style_axes(axes: Axes, lines: Sequence[Line]) -> None:
+def _style_axes(axes: Axes, lines: Sequence[Line], x_label: str) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     finite = [value for line in lines for value in line.values if math.isfinite(value)]
     if finite and min(finite) > 0 and max(finite) > 30 * sorted(finite)[len(finite) // 2]:
-        _log_axis(axes, tick_label)
+        log_axis(axes, tick_label)
     else:
         axes.yaxis.set_major_locator(MaxNLocator(4, min_n_ticks=3, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 3, 4, 5, 6, 8, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick_label(value)))
     axes.margins(x=0.03, y=0.12)
-    axes.set_xlabel("step", loc="right", fontsize=8, labelpad=1)
+    axes.set_xlabel(x_label, loc="right", fontsize=8, labelpad=1)
 
 
-def _log_axis(axes: Axes, label: Callable[[float], str]) -> None:
+def log_axis(axes: Axes, label: Callable[[float], str]) -> None:
     """Make the y axis logarithmic; matplotlib's own labels would be formulas, which the page cannot show."""
     from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
@@ -217,7 +224,11 @@ def tick_label(value: float) -> str:
 
 
 @contextmanager
-def _figure(size: tuple[float, float]) -> Iterator[Figure]:
+def drawing(size: tuple[float, float]) -> Iterator[Figure]:
+    """Give an empty figure of `size` inches in the style of the page; end with `to_svg`.
+
+    Raises ImportError naming the extra when matplotlib is absent.
+    """
     try:
         import matplotlib
         from matplotlib.figure import Figure
@@ -230,7 +241,7 @@ def _figure(size: tuple[float, float]) -> Iterator[Figure]:
         yield Figure(figsize=size)
 
 
-def _svg(figure: Figure, label: str) -> Html:
+def to_svg(figure: Figure, label: str) -> Html:
     """Return the figure as an `<svg>` element: no fixed size, no outside name, colours by style sheet.
 
     Ids get a prefix that depends on the content, because several figures share a page.

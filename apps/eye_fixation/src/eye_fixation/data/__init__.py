@@ -1,0 +1,1 @@
+"""Readers of gaze files, and the three data files that training reads."""

@@ -156,9 +156,9 @@ def _demo_rodent(run: Command, home: Path) -> Path:
 
 
 def _demo_gaze(run: Command, home: Path) -> Path:
-    """Compare five losses on simulated gaze; return the report."""
+    """Compare six losses on simulated gaze; return the report."""
     shutil.rmtree(home, ignore_errors=True)
-    run("eye-fixation", "compare", "--demo", "--out", str(home))
+    run("eye-fixation", "compare", "--demo", "--losses", "documented", "softmax_ce", "--out", str(home))
     return home / "report.html"
 
 

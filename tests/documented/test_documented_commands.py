@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import NamedTuple
 
 import pytest
 
-from common.config import flags
+from common.config import flags, parse
+from eye_fixation import cli as eye_cli
+from rodent_behavior import cli as rodent_cli
 from uav_landing.cli import VERBS
 from uav_landing.synthetic import write_scenes
 
@@ -125,7 +128,15 @@ def test_help_needs_no_heavy_import(command):
     assert "--dataset-path" in done.stdout
 
 
-READMES = ("README.md", "packages/common/README.md", "apps/uav_landing/README.md", "CONTRIBUTING.md")
+READMES = (
+    "README.md", "packages/common/README.md", "apps/uav_landing/README.md", "apps/rodent_behavior/README.md",
+    "apps/eye_fixation/README.md", "CONTRIBUTING.md",
+)  # fmt: skip
+RODENT, EYE = "rodent-behavior ", "eye-fixation "
+SCRIPTS = {
+    "python train_multitask.py": f"{RODENT}train", "python train_loss_comparison.py": f"{EYE}compare"
+}  # fmt: skip
+"""The documented scripts that are a command as well; their tests run them."""
 EVERY_README = "\n".join((REPOSITORY / name).read_text() for name in READMES)
 
 
@@ -133,7 +144,14 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", EVERY_README, re.S)
 
 
-SHELL_LINES = sorted({line for block in blocks("bash") for line in block.splitlines() if line.strip()})
+SHELL_LINES = sorted(
+    {
+        line
+        for block in blocks("bash")
+        for line in block.replace("\\\n", "").splitlines()
+        if line.strip() and not line.startswith("#")
+    }
+)
 
 
 def test_no_backslash_is_followed_by_a_comment():
@@ -145,8 +163,12 @@ def test_a_command_of_a_readme(line, tmp_path):
     command = line.split("  #")[0].strip()
     if command.startswith("pip install"):
         check_installation(command)
+    elif command.startswith("cd "):
+        assert (REPOSITORY / command.removeprefix("cd ")).is_dir()
     elif command.startswith("python scripts/"):
         assert command in (TRAIN, ANALYZE)
+    elif (known := as_verb(command)).startswith((RODENT, EYE)):
+        check_words(known)
     else:
         assert command.startswith("uav-landing train ")
         done = shell(f"{command} --max-steps 1 --max-images 1 --workers 0 --device cpu", tmp_path)
@@ -163,7 +185,26 @@ def check_installation(command: str) -> None:
         assert f"def {name}(" in (REPOSITORY / "noxfile.py").read_text()
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+def as_verb(command: str) -> str:
+    """Return a documented script's line as that of its command, another line as it is."""
+    for script, verb in SCRIPTS.items():
+        if command.startswith(script):
+            return verb + command.removeprefix(script)
+    return command
+
+
+def check_words(command: str) -> None:
+    """Require that a line's verb exists and takes its flags; other tests run these commands."""
+    program, name, *words = shlex.split(command)
+    cli = rodent_cli if program == RODENT.strip() else eye_cli
+    verb = cli.VERBS[name]
+    parse(
+        verb.config_class, words, prog=program, presets=verb.presets, default_preset=verb.default_preset,
+        aliases=verb.aliases,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("code", [code for code in blocks("python") if "eye_fixation" not in code])
 def test_code_of_a_readme(code):
     with contextlib.redirect_stdout(io.StringIO()) as said:
         exec(compile(code, "README", "exec"), {})

@@ -142,15 +142,16 @@ def test_the_documented_block_has_seven_keys() -> None:
 
 def test_json_has_no_nan_and_says_what_is_missing() -> None:
     summary = GroupStatistics(GROUPS).summary(runs(-8))
-    block = {"bce": summary, "list": (1, math.inf, np.float64(2)), "flag": np.bool_(True), "none": None}
+    numbers = (1, math.inf, np.float64(2))
+    block = {"bce": {"summary": summary}, "list": numbers, "flag": np.bool_(True), "none": None}
     clean, places = without_nan(block)
     text = json.dumps(clean, allow_nan=False)
-    assert json.loads(text)["bce"]["sauc"]["mean"] is None
+    assert json.loads(text)["bce"]["summary"]["sauc"]["mean"] is None
     assert clean["list"] == [1, None, 2.0]
     assert clean["flag"] is True
-    assert places == ["bce.sauc.mean", "bce.sauc.sd", "bce.sauc.per_horizon[0]", "list[1]"]
-    assert null_warnings([*places, "bce.mde_argmax_deg.mean"]) == [
+    assert places == [f"bce.summary.sauc.{part}" for part in ("mean", "sd", "per_horizon[0]")] + ["list[1]"]
+    assert null_warnings([*places, "bce.summary.mde_argmax_deg.mean"]) == [
         "degree metrics are null: the screen's geometry is unknown",
-        "undefined, stored as null: bce.sauc.mean, bce.sauc.sd, bce.sauc.per_horizon, list",
+        "undefined, stored as null: list, sauc",
     ]
     assert null_warnings([]) == []

@@ -9,7 +9,7 @@ from typing import Any
 
 from common.config import Finding, Parsed, UserError, check, has_no_effect
 from eye_fixation.config import CompareConfig, TrainConfig
-from eye_fixation.losses import LOSSES, build_loss, loss_names, readout_bias
+from eye_fixation.losses import LOSSES, build_loss, loss_info, loss_names, readout_bias
 from eye_fixation.simvp_config import INERT, canonical_model_type
 
 _log = logging.getLogger("eye_fixation")
@@ -26,7 +26,10 @@ Config = TrainConfig | CompareConfig
 
 def losses_of(config: Config) -> tuple[str, ...]:
     """Return the names of the losses; UserError for an unknown or repeated one."""
-    return loss_names(config.losses if isinstance(config, CompareConfig) else (config.loss,))
+    if isinstance(config, CompareConfig):
+        return loss_names(config.losses)
+    loss_info(config.loss)
+    return (config.loss,)
 
 
 def seeds_of(config: Config) -> tuple[int, ...]:
@@ -38,6 +41,8 @@ def check_comparison(parsed: Parsed[Any]) -> None:
     """Raise one UserError for everything that cannot be; log what is only odd."""
     config: Config = parsed.config
     names = losses_of(config)
+    if not names:
+        raise UserError("--losses: at least one is expected")
     config.loss_options.check()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -132,5 +137,5 @@ def _other_flags(parsed: Parsed[Any]) -> Iterator[Finding]:
 
 def require_no_run(folder: Any) -> None:
     """Raise a UserError for a folder that holds results already."""
-    if (folder / "loss_comparison.json").exists():
+    if (folder / "loss_comparison.json").exists() or any(folder.glob("*/seed*")):
         raise UserError(f"--out {folder}: holds results already; --resume {folder} continues them")

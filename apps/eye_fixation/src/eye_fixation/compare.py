@@ -23,8 +23,9 @@ from common.engine.run import next_run_folder
 from common.engine.state import changed_settings
 from eye_fixation import results
 from eye_fixation.checks import Config, check_comparison, losses_of, require_no_run, seeds_of
-from eye_fixation.config import CompareConfig, TrainConfig
+from eye_fixation.config import PRESETS, CompareConfig, TrainConfig
 from eye_fixation.console_table import table_lines
+from eye_fixation.data.pt import find_folder
 from eye_fixation.fitting import apply_bias, build_network, index_loaders, network_config, start_bias
 from eye_fixation.losses import blanking_rule, build_loss, positive_share
 from eye_fixation.prepare import main as prepare
@@ -40,9 +41,8 @@ FREE = frozenset({"run"})
 SLOW_HOURS = 2.0
 MEASURED_STEPS = 3
 INTERRUPTED = 128
-ISOLATED = (CheckpointError, ResumeError, RuntimeError, ValueError, ArithmeticError, MemoryError)
+ISOLATED = (CheckpointError, RuntimeError, ValueError, ArithmeticError, MemoryError)
 """What may end one training without ending the others."""
-DEMO = {"epochs": 2, "max_train": 64, "max_val": 32, "max_test": 32}
 _log = logging.getLogger("eye_fixation")
 
 
@@ -70,7 +70,7 @@ class Comparison:
 def main(parsed: Parsed[Any]) -> int:
     """Run `train` or `compare`; return the exit code: 0 done, 1 a loss failed, 130/143 signal."""
     check_comparison(parsed)
-    code, _ = run(parsed.config, sys.argv)
+    code, _ = run(parsed.config, sys.argv, parsed.typed)
     return code
 
 
@@ -80,8 +80,15 @@ def run_comparison(config: CompareConfig | TrainConfig) -> dict[str, Any]:
     return run(config, ["run_comparison"])[1]
 
 
-def run(config: Config, command: Sequence[str]) -> tuple[int, dict[str, Any]]:
-    """Train, judge, compare and report; return exit code and the contents of the result file."""
+def run(
+    config: Config, command: Sequence[str], typed: frozenset[str] = frozenset()
+) -> tuple[int, dict[str, Any]]:
+    """Train, judge, compare and report; return exit code and the contents of the result file.
+
+    `typed` names the settings that the demo leaves alone.
+    """
+    if not (isinstance(config, CompareConfig) and config.demo):
+        find_folder(config.data.data_dir)
     try:
         folder = open_folder(config)
     except OSError as error:
@@ -89,7 +96,7 @@ def run(config: Config, command: Sequence[str]) -> tuple[int, dict[str, Any]]:
     console = Console()
     console.line("run", str(folder))
     if isinstance(config, CompareConfig) and config.demo:
-        config = simulate(config, folder, console)
+        config = simulate(config, folder, typed)
     prepare_machine(config)
     comparison = open_comparison(config, folder, command, console)
     code = train_all(comparison)
@@ -112,6 +119,8 @@ def open_folder(config: Config) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     if run.results_file is not None:
         run.results_file.parent.mkdir(parents=True, exist_ok=True)
+        if run.results_file.is_dir():
+            raise UserError(f"--results-file {run.results_file}: is a folder")
     replace_text(folder / CONFIG, to_yaml(config))
     return folder
 
@@ -126,18 +135,21 @@ def check_resumed(config: Config, folder: Path) -> None:
         raise UserError(f"--resume {folder}: other settings:\n       " + "\n       ".join(changed))
 
 
-def simulate(config: CompareConfig, folder: Path, console: Console) -> CompareConfig:
-    """Write simulated data into the run folder and return the settings of the demo on them."""
+def simulate(config: CompareConfig, folder: Path, typed: frozenset[str]) -> CompareConfig:
+    """Write simulated data into the run folder and return the settings of the demo, typed ones kept."""
     data = folder / "data"
-    if not data.is_dir():
+    if config.run.resume is None or not data.is_dir():
         prepare(Parsed(PrepareConfig(out=data)))
-    network = replace(config.network, preset="smoke", hid_S=8, hid_T=32, N_T=2)
-    limits = {name: value for name, value in DEMO.items() if name != "epochs"}
+    values = {name: value for name, value in PRESETS["smoke"].items() if name not in typed}
+
+    def preset(group: Any) -> Any:
+        return replace(group, **{name: value for name, value in values.items() if hasattr(group, name)})
+
     return replace(
         config,
-        network=network,
-        data=replace(config.data, data_dir=data, **limits),  # type: ignore[arg-type]  # three counts
-        optimization=replace(config.optimization, epochs=DEMO["epochs"], batch_size=16),
+        network=replace(preset(config.network), preset="smoke"),
+        data=replace(preset(config.data), data_dir=data),
+        optimization=preset(config.optimization),
     )
 
 
@@ -256,6 +268,8 @@ def attempt(setting: Setting, loss: str, seed: int, folder: Path) -> tuple[int, 
         summary, judged = train_one(setting, loss, seed, folder)
     except RunFolderError as error:
         raise UserError(str(error)) from error
+    except ResumeError as error:
+        raise UserError(f"--resume {setting.config.run.resume}: {folder}: {error}") from error
     except ISOLATED as error:
         text = f"{type(error).__name__}: {error}"
         setting.console.line("failed", f"{loss}  seed {seed}  {text}")

@@ -58,8 +58,11 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
             }
         )
         content["warnings"] = [*statistics.warnings, *null_warnings(places)]
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(config.out, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        try:
+            config.out.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(config.out, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        except OSError as error:
+            raise UserError(f"--out {config.out}: cannot be written: {error.strerror or error}") from error
         console.raw(f"written  {config.out}")
     return 0
 
@@ -111,7 +114,7 @@ def judge_baseline(config: EvaluateConfig, console: Console) -> tuple[Study, Jud
     assert name is not None
     data = DataConfig(data_dir=config.data_dir, coord_order=config.coord_order)
     study = open_study(data, console)
-    baselines = fit(study, data)
+    baselines = fit(study, data, config.split)
     if name not in baselines:
         raise UserError(f"--baseline {name}: these data permit {', '.join(baselines)}")
     references = refer(study, data, {key: baselines[key] for key in (KERNEL, CENTER)}, config.split)

@@ -97,7 +97,7 @@ def summary_sentence(audits: Mapping[str, LossAudit], names: Sequence[str]) -> s
     """Return which of the named losses prefer the right place to knowing nothing."""
     known = [audits[name] for name in names if name in audits]
     wrong = [audit.name for audit in known if not audit.teaches_place()]
-    right = f"{len(known) - len(wrong)} of {len(known)} losses"
+    right = f"{len(known) - len(wrong)} of the {len(known)} compared"
     return (
         f"{right} prefer their ideal prediction to every constant map and to itself moved "
         f"by {MOVED} cells{': not ' + listed(wrong) if wrong else ''}."

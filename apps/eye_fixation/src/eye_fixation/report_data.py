@@ -225,7 +225,7 @@ def _check_same_test(first: Path, known: Mapping[str, Any], other: Path, content
     for name, value in here.items():
         if value != there[name]:
             raise UserError(
-                f"results cannot stand side by side: {name} is {value} in {first} and {there[name]} in {other}"
+                f"results cannot stand side by side: {name} is {value} in {first}, {there[name]} in {other}"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,13 +72,15 @@ def rank_plot(evidence: Evidence) -> Html:
         "Documented recall does not rank as bits do" if left[0] is not best_of(evidence) else "Two rankings",
         scrolling(picture, 400),
         reading=rank_reading(left, evidence.models, recall),
-        n=f"{len(left)} losses; {evidence.counts()}",
+        n=f"{_counted(len(left), 'loss', 'losses')}; {evidence.counts()}",
     )
 
 
 def rank_reading(left: Sequence[Model], right: Sequence[Model], recall: dict[str, float]) -> str:
     """Return where the first of one order stands in the other; equal recalls share a place."""
     first, best = left[0], right[0]
+    if len(right) == 1:
+        return f"{best.label} alone: there is nothing to rank."
     if first is best:
         return f"Both documented recall and bits put {best.label} first."
     by_bits = list(right).index(first) + 1
@@ -170,17 +172,24 @@ def cost_section(evidence: Evidence) -> Html:
     known = {name: cost for name, cost in costs.items() if not math.isnan(cost)}
     if not known:
         return Html("")
-    slow, fast = max(known, key=lambda name: known[name]), min(known, key=lambda name: known[name])
     runs = sum(len(model.runs) for model in evidence.models)
     picture = plot(
         evidence,
         "Bits against the time of a training step",
         scrolling(cost_chart(evidence), 620),
-        reading=f"A step takes {known[fast]:.3g} ms with {fast} and {known[slow]:.3g} ms with {slow}, "
-        f"{known[slow] / known[fast]:.2f} times as long, with data and validation; dashed: history kernel.",
-        n=f"{runs} runs; {evidence.counts()}",
+        reading=cost_reading(known),
+        n=f"{_counted(runs, 'run', 'runs')}; {evidence.counts()}",
     )
     return section("cost", "What a loss costs", picture)
+
+
+def cost_reading(costs: Mapping[str, float]) -> str:
+    """Return the cheapest and the dearest loss by the milliseconds of a step."""
+    fast, slow = (pick(costs, key=lambda name: costs[name]) for pick in (min, max))
+    text = f"A training step takes {_ms(costs[fast])} with {fast}"
+    if fast != slow:
+        text += f" and {_ms(costs[slow])} with {slow}, {costs[slow] / costs[fast]:.2f} times as long"
+    return f"{text}, data and validation included; dashed: history kernel."
 
 
 def film_section(evidence: Evidence) -> Html:
@@ -214,7 +223,7 @@ def _training_plot(evidence: Evidence, model: Model) -> Html:
         curves(f"{model.label}: loss", lines, best_step=best, x_label="epoch"),
         reading=f"{reading}{more}.",
         key=_training_key(lines),
-        n=f"{_counted(len(runs), 'run')}, {sizes['train']:,} train and {sizes['val']:,} val sequences",
+        n=f"{_counted(len(runs), 'run', 'runs')}, {sizes['train']:,} train, {sizes['val']:,} val sequences",
     )
 
 
@@ -239,8 +248,12 @@ def _epochs(values: FloatArray) -> list[int]:
     return list(range(1, len(values) + 1))
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
+def _counted(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"
+
+
+def _ms(time: float) -> str:
+    return f"{time:,.0f} ms" if time >= 100 else f"{time:.3g} ms"
 
 
 def _median(quantiles: FloatArray) -> float:

@@ -7,6 +7,7 @@ import platform
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from common.engine.manifest import replace_text
 from common.engine.run import git_commit
 from eye_fixation.fitting import network_config, start_bias
 from eye_fixation.losses import build_loss, hyperparameters, loss_info
-from eye_fixation.simvp import SimVP
+from eye_fixation.simvp import SimVP, SimVPConfig
 from eye_fixation.statistics import GroupStatistics, null_warnings, seed_compat_summary, without_nan
 from eye_fixation.study import Sequences
 from eye_fixation.training import JudgedRun, Setting, film_sequences
@@ -165,19 +166,22 @@ def _loss(
     config, size = setting.config, setting.img_size
     loss = build_loss(name, config.loss_options, size)
     good = [run for run in runs if run.ok]
-    with torch.device("meta"):
-        parameters = sum(
-            p.numel() for p in SimVP(network_config(config.network, config.data, size)).parameters()
-        )
     return {
         "kind": loss_info(name).kind,
         "hyperparameters": hyperparameters(loss),
         "prior_bias": start_bias(name, config.network, size),
-        "parameters": parameters,
+        "parameters": parameter_count(network_config(config.network, config.data, size)),
         "initial_state_sha256": {str(run.seed): run.initial_state for run in good},
         "runs": [run.entry for run in runs],
         "summary": statistics.summary([run.headline for run in good]) if good else None,
     }
+
+
+@cache
+def parameter_count(config: SimVPConfig) -> int:
+    """Return the number of parameters of a network."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in SimVP(config).parameters())
 
 
 def _leaks(

@@ -209,5 +209,6 @@ def null_warnings(places: Sequence[str]) -> list[str]:
 
 def _metric(place: str) -> str:
     parts = [part.split("[")[0] for part in place.split(".")]
-    above = [at for at, part in enumerate(parts) if part in ("summary", "raw", "calibrated", "per_horizon")]
-    return parts[min(above[-1] + 1, len(parts) - 1)] if above else parts[-1]
+    holders = ("summary", "raw", "calibrated", "per_horizon")
+    above = [at for at, part in enumerate(parts[:-1]) if part in holders]
+    return parts[above[-1] + 1] if above else parts[-1]

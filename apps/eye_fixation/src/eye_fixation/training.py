@@ -116,7 +116,7 @@ def train_one(setting: Setting, loss: str, seed: int, folder: Path) -> tuple[Sum
     loaders = index_loaders(len(train), len(val), config.optimization.batch_size, seed)
     settings = fit_config(config.optimization, config.run, len(loaders.batches))
     text = to_yaml(config)
-    resuming = (folder / "checkpoints").is_dir()
+    resuming = config.run.resume is not None and begun(folder)
     seed_everything(seed)
     with start_run(folder, config=text, command=sys.argv, resuming=resuming) as run:
         summary = fit(
@@ -154,6 +154,14 @@ def train_one(setting: Setting, loss: str, seed: int, folder: Path) -> tuple[Sum
     }
     judged = judge_network(setting, network, loss, entry, initial)
     return summary, judged
+
+
+def begun(folder: Path) -> bool:
+    """Return whether a training can be continued; what one left that had saved nothing is removed."""
+    if any((folder / "checkpoints").glob("step-*")):
+        return True
+    (folder / "metrics.jsonl").unlink(missing_ok=True)
+    return False
 
 
 def judge_network(

@@ -39,9 +39,9 @@ class Yardsticks:
         return tuple(self.baselines[name] for name in STORED if name in self.baselines)
 
 
-def fit(study: Study, config: DataConfig) -> dict[str, Baseline]:
-    """Return the baselines that the data permit, fitted on train and tuned on val."""
-    oracle = load_oracle(study.folder, "test")
+def fit(study: Study, config: DataConfig, split: str = "test") -> dict[str, Baseline]:
+    """Return the baselines the data permit, fitted on train, tuned on val; the oracle is that of `split`."""
+    oracle = load_oracle(study.folder, split)
     return fit_baselines(
         study.splits.train,
         study.splits.val,
@@ -55,7 +55,7 @@ def fit(study: Study, config: DataConfig) -> dict[str, Baseline]:
 
 def measure(study: Study, config: DataConfig, split: str = "test") -> Yardsticks:
     """Return every baseline judged on a split."""
-    baselines = fit(study, config)
+    baselines = fit(study, config, split)
     data: GazeData = getattr(study.splits, split)
     references = refer(study, config, baselines, split)
     scores = {name: score(baseline, data, config, references) for name, baseline in baselines.items()}

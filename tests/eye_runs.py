@@ -35,6 +35,7 @@ SMALL = (
     "--max-val 8 --device cpu --no-baselines --bootstrap 0"
 )
 """A training of two steps, judged without baselines and intervals."""
+JUDGED = f"{SMALL} --baselines --bootstrap 20"
 TRAIN = "train --loss mse"
 VARYING = {
     "date",

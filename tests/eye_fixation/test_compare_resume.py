@@ -145,6 +145,7 @@ def test_a_comparison_of_other_settings_is_not_continued(run: Bench, whole: Ran,
         ("--seeds 1 2 3", "seeds:"),
         ("--bootstrap 20", "bootstrap: 0 in the checkpoint, 20 asked for"),
         ("--focal-gamma 1", "focal_gamma: 2.0 in the checkpoint, 1.0 asked for"),
+        ("--precision bf16", "precision: 'fp32' in the checkpoint, 'bf16' asked for"),
     ):
         again = run.run(f"{RESUME} {words}", tmp_path / "home")
         assert again.code == 2, words

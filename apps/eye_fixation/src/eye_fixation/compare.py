@@ -32,12 +32,11 @@ from eye_fixation.prepare import main as prepare
 from eye_fixation.prepare_config import PrepareConfig
 from eye_fixation.report import write_report
 from eye_fixation.study import Sequences, open_study
-from eye_fixation.training import RESULT, JudgedRun, Setting, load_judged, train_one
+from eye_fixation.training import PLACES, RESULT, JudgedRun, Setting, load_judged, train_one
 from eye_fixation.yardsticks import Yardsticks, measure
 
 RUNS = Path("runs") / "eye_fixation"
 REPORT, SUMMARY, CONFIG = "report.html", "summary.json", "config.yaml"
-FREE = frozenset({"run"})
 SLOW_HOURS = 2.0
 MEASURED_STEPS = 3
 INTERRUPTED = 128
@@ -130,7 +129,7 @@ def check_resumed(config: Config, folder: Path) -> None:
     held = folder / CONFIG
     if not held.is_file():
         raise UserError(f"--resume {folder}: holds no comparison ({CONFIG} not found)")
-    changed = changed_settings(held.read_text(encoding="utf-8"), to_yaml(config), FREE)
+    changed = changed_settings(held.read_text(encoding="utf-8"), to_yaml(config), PLACES)
     if changed:
         raise UserError(f"--resume {folder}: other settings:\n       " + "\n       ".join(changed))
 

@@ -44,7 +44,9 @@ from eye_fixation.study import Sequences, Study
 from eye_fixation.task import GazeTask, reader
 from eye_fixation.yardsticks import Yardsticks
 
-FREE_SETTINGS = frozenset({"run", "losses", "seeds", "loss", "seed", "judging"})
+PLACES = frozenset({"out", "results_file", "resume", "device", "num_threads", "wandb", "wandb_project"})
+"""Settings that a resumed comparison may change."""
+FREE_SETTINGS = PLACES | {"losses", "seeds", "loss", "seed", "judging"}
 RESULT = "judged.pt"
 FILM_SEQUENCES = 3
 

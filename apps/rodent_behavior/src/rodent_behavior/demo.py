@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 
 from common.config import Parsed, UserError
@@ -22,6 +23,10 @@ def main(parsed: Parsed[DemoConfig]) -> int:
         raise UserError(f"--out {home}: holds a demo already; remove it or choose another folder")
     console.line("demo", f"{VIDEOS} videos of {TRIALS} trials into {home}")
     generate(home, videos=VIDEOS, trials=TRIALS, seed=config.seed)
+    recording = home / "Recording"
+    recording.mkdir()
+    for path in (home / "Videos").glob("mouse_1*"):
+        shutil.copy(path, recording)
     data = ["--annotations", str(home / "Annotations"), "--videos", str(home / "Videos")]
     model = str(home / "best_model_multitask.pt")
     train = (
@@ -32,7 +37,7 @@ def main(parsed: Parsed[DemoConfig]) -> int:
         ["doctor", *data],
         ["train", *data, *train.split(), "--run_dir", str(run)],
         ["evaluate", "--checkpoint", model, *data, "--out", str(home / "evaluation")],
-        ["predict", str(home / "Videos" / "mouse_1.mp4"), "--checkpoint", model, *predict],
+        ["predict", str(recording), "--checkpoint", model, *predict],
     )
     return next((code for code in map(_run, commands) if code), 0)
 

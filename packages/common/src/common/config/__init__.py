@@ -4,17 +4,22 @@ from common.config.commands import Verb, run_main, run_verbs
 from common.config.errors import UserError
 from common.config.findings import Finding, check, has_no_effect
 from common.config.parsing import Parsed, Presets, cli, from_yaml, parse
+from common.config.ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, out_of_range
 from common.config.schema import REQUIRED, Flag, flags
 from common.config.vocabulary import Aliases
 from common.config.yaml_file import to_yaml
 
 __all__ = [
+    "NOT_NEGATIVE",
+    "POSITIVE",
     "REQUIRED",
+    "SHARE",
     "Aliases",
     "Finding",
     "Flag",
     "Parsed",
     "Presets",
+    "Range",
     "UserError",
     "Verb",
     "check",
@@ -22,6 +27,7 @@ __all__ = [
     "flags",
     "from_yaml",
     "has_no_effect",
+    "out_of_range",
     "parse",
     "run_main",
     "run_verbs",

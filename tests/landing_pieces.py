@@ -5,12 +5,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from common.config import UserError, parse
+from training_pieces import Pieces, looked_at
+
+from common.config import parse
 from common.engine.distributed import World
 from common.engine.logging import Console
 from common.engine.randomness import SampleKey, seed_everything
-from common.engine.state import build_optimizer
-from common.schedulers.learning_rate import Schedule
 from uav_landing.balance import plan_balance, plan_rare_crops
 from uav_landing.cli import ALIASES
 from uav_landing.config import PRESETS, TrainConfig
@@ -27,11 +27,12 @@ KEYS = [SampleKey(index=index, epoch=3, draw=index) for index in range(8)]
 """Eight draws of one epoch."""
 
 
-class Built:
+class Built(Pieces):
     """The pieces of a training, each made when it is first looked at."""
 
     def __init__(self, words: list[str], files: Path, train: Callable[..., Any]) -> None:
-        self.words, self.files, self._train = words, files, train
+        super().__init__(words, train)
+        self.files = files
         parsed = parse(
             TrainConfig, words, prog="train", presets=PRESETS, default_preset="guide", aliases=ALIASES
         )
@@ -88,28 +89,7 @@ class Built:
     def windows(self):
         return [self.crops.window(key) for key in KEYS]
 
-    @cached_property
-    def optimizer(self):
-        settings = self.fit.optimizer
-        groups = self.task.parameter_groups(settings.lr, settings.weight_decay, decay_all=settings.decay_all)
-        return build_optimizer(groups, settings)
-
-    def rate(self, epoch: int, step: int | None = None) -> float:
-        """Learning rate of an epoch of ten steps."""
-        base = self.fit.optimizer.lr
-        schedule = Schedule(
-            config=self.fit.schedule, base_lr=base, total_steps=10 * self.fit.epochs, steps_per_epoch=10
-        )
-        return base * schedule.factor(10 * epoch if step is None else step, epoch)
-
-    def ran(self, *more: str):
-        """Run the command itself."""
-        return self._train(*self.words, *more)
-
 
 def seen(given: str, files: Path, train: Callable[..., Any], look: Callable[[Built], Any]) -> Any:
     """Return what `look` sees, or the text of a refusal."""
-    try:
-        return look(Built(given.format(tmp=files).split(), files, train))
-    except UserError as error:
-        return str(error)
+    return looked_at(lambda: Built(given.format(tmp=files).split(), files, train), look)

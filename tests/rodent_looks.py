@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import sys
-import types
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from flag_rows import distance
 from rodent_pieces import KEYS, Built
 
 from common.config.commands import FAILED
@@ -118,9 +117,7 @@ def opened(b: Built) -> int:
 
 def moved(b: Built) -> float:
     """Return how far one step moved the weights."""
-    before = {name: p.detach().clone() for name, p in b.network.named_parameters()}
-    after = b.ran("--max_steps 1").weights()
-    return float(torch.cat([(after[name] - p).flatten() for name, p in before.items()]).norm())
+    return distance(b.network, lambda: b.ran("--max_steps 1").weights())
 
 
 def stays_flat(b: Built) -> str:
@@ -135,27 +132,6 @@ def averaged(b: Built) -> tuple[str, float]:
     contents = b.ran("--max_steps 3 --lr 1e-2").contents
     weights = contents["model_state_dict"]
     return contents["weights_used"], float(sum(value.double().sum() for value in weights.values()))
-
-
-def wandb_options(b: Built) -> dict[str, Any]:
-    """Return what a stand-in for wandb is asked for."""
-    asked: dict[str, Any] = {}
-
-    def init(**options: Any) -> Any:
-        asked.update(options)
-        return types.SimpleNamespace(id="x", log=lambda *a, **k: None, finish=lambda *a, **k: None)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-        patch.setenv("WANDB_API_KEY", "x" * 40)
-        b.ran("--max_steps 1")
-    return asked
-
-
-def resumed(b: Built) -> bool:
-    first = b._train(*[word for word in b.words if word not in ("--resume", "last")], "--max_steps 1")
-    second = b.ran("--max_steps 2")
-    return second.folder == first.folder and "resume   step 1" in second.out
 
 
 def runs_out_of_memory_once(b: Built) -> int:
@@ -173,17 +149,6 @@ def runs_out_of_memory_once(b: Built) -> int:
         with contextlib.suppress(MemoryError):
             return b.ran("--max_steps 1").code
     return FAILED
-
-
-def forget_deterministic_kernels() -> None:
-    if torch.are_deterministic_algorithms_enabled():
-        torch.use_deterministic_algorithms(False)
-
-
-def deterministic(b: Built) -> bool:
-    forget_deterministic_kernels()
-    b.ran("--max_steps 1")
-    return torch.are_deterministic_algorithms_enabled()
 
 
 def stored_frames(b: Built) -> int:

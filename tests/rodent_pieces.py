@@ -14,13 +14,12 @@ import cv2
 import numpy as np
 import torch
 import yaml
+from training_pieces import Pieces, looked_at
 
-from common.config import UserError, check, parse
+from common.config import check, parse
 from common.engine.distributed import World
 from common.engine.logging import Console
 from common.engine.randomness import SampleKey, seed_everything
-from common.engine.state import build_optimizer
-from common.schedulers.learning_rate import Schedule
 from rodent_behavior.backbones import TinyCNN
 from rodent_behavior.checks import check_training, resolved
 from rodent_behavior.cli import ALIASES
@@ -178,11 +177,11 @@ def write_variants(root: Path, recordings: Path) -> Path:
     return root
 
 
-class Built:
+class Built(Pieces):
     """The pieces of a training, each made when it is first looked at."""
 
     def __init__(self, words: list[str], train: Callable[..., Any]) -> None:
-        self.words, self._train = words, train
+        super().__init__(words, train)
         self.parsed = parse(TrainConfig, words, prog="train", aliases=ALIASES)
         self.findings = check_training(self.parsed)
         check(self.findings, self.parsed.config.run.strict_config_validation, logging.getLogger("quiet"))
@@ -238,36 +237,15 @@ class Built:
     def batch(self):
         return next(iter(self.loaders.train))
 
-    @cached_property
-    def optimizer(self):
-        settings = self.fit.optimizer
-        groups = self.task.parameter_groups(settings.lr, settings.weight_decay, decay_all=False)
-        return build_optimizer(groups, settings)
-
     def groups(self, key: str) -> dict[str, float]:
         """A setting of every group of parameters."""
         return {group["name"]: group[key] for group in self.optimizer.param_groups}
 
-    def rate(self, epoch: int, step: int | None = None, history: list[tuple[int, float]] = []) -> float:  # noqa: B006
-        """Learning rate of an epoch of ten steps."""
-        base = self.fit.optimizer.lr
-        schedule = Schedule(
-            config=self.fit.schedule, base_lr=base, total_steps=10 * self.fit.epochs, steps_per_epoch=10
-        )
-        return base * schedule.factor(10 * epoch if step is None else step, epoch, history)
-
-    def ran(self, *more: str):
-        """Run the command itself."""
-        return self._train(*self.words, *more)
-
     def again(self, *more: str) -> Built:
         """The pieces with other words behind."""
-        return Built([*self.words, *more], self._train)
+        return Built([*self.words, *more], self.train)
 
 
 def seen(given: str, files: Path, train: Callable[..., Any], look: Callable[[Built], Any]) -> Any:
     """Return what `look` sees, or the text of a refusal."""
-    try:
-        return look(Built(given.format(tmp=files).split(), train))
-    except UserError as error:
-        return str(error)
+    return looked_at(lambda: Built(given.format(tmp=files).split(), train), look)

@@ -1,29 +1,23 @@
 """Recorded gaze when there is any, and small data sets."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 from eye_files import gaze_splits
+from eye_runs import Bench
+from run_results import Said, real_data_of
 
 from common.config import run_main
 from eye_fixation.data.contract import GazeSplits
 from eye_fixation.data.pt import write_folder
 from eye_fixation.prepare_config import PrepareConfig
 
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of recorded gaze: $EYE_FIXATION_REAL_DATA, else beside the repository; skips when absent."""
-    named = os.environ.get("EYE_FIXATION_REAL_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data" / "eye_fixation"
-    if not folder.is_dir():
-        pytest.skip(f"no gaze at {folder}")
-    return folder
+    return real_data_of("eye_fixation")
 
 
 @pytest.fixture
@@ -40,14 +34,6 @@ def data_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Said(NamedTuple):
-    """Exit code of a command and what it wrote to the console."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
 def prepare(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
     """Run `eye-fixation prepare WORDS` in this process; a string may hold several words."""
@@ -59,3 +45,16 @@ def prepare(capfd: pytest.CaptureFixture[str]) -> Callable[..., Said]:
         return Said(code, *capfd.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Bench:
+    """Command lines of one test file, each run once."""
+    return Bench(tmp_path_factory.mktemp("bench"), data_folder)
+
+
+@pytest.fixture
+def run(bench: Bench, capfd: pytest.CaptureFixture[str]) -> Bench:
+    """The same lines, with the console."""
+    bench.capfd = capfd
+    return bench

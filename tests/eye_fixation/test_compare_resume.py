@@ -26,17 +26,6 @@ MODELS = [f"{loss}/seed{seed}/model.pt" for loss in ("mse", "focal") for seed in
 RESUME = f"{LINE.removesuffix(' --out run')} --resume run"
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Bench:
-    return Bench(tmp_path_factory.mktemp("resume"), data_folder)
-
-
-@pytest.fixture
-def run(bench: Bench, capfd: pytest.CaptureFixture[str]) -> Bench:
-    bench.capfd = capfd
-    return bench
-
-
 @pytest.fixture
 def whole(run: Bench) -> Ran:
     """The comparison that nothing disturbs."""

@@ -26,18 +26,6 @@ SCRIPT = (
 )
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, data_folder: Path) -> Bench:
-    return Bench(tmp_path_factory.mktemp("compare"), data_folder)
-
-
-@pytest.fixture
-def run(bench: Bench, capfd: pytest.CaptureFixture[str]) -> Bench:
-    """The same lines, with the console."""
-    bench.capfd = capfd
-    return bench
-
-
 @pytest.mark.parametrize(
     ("source", "wanted"), [("real", "real"), ("simulated", "simulated"), ("", "unknown")]
 )

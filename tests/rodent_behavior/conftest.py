@@ -1,34 +1,26 @@
 """Real recordings when there are any, folders for generated files, and short trainings."""
 
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from rodent_files import DataFolders
 from rodent_pieces import SMALL, write_recordings, write_variants
+from run_results import RunFiles, Said, real_data_of
 
-from common.engine.checkpoint import find_checkpoint, load_checkpoint
-from common.engine.logging import read_events, read_metrics
 from rodent_behavior.cli import main, train_main
 from rodent_behavior.settings import IndexSettings
 from rodent_behavior.synth import generate
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the shared recordings: $RODENT_BEHAVIOR_REAL_DATA, else beside the repository; or skips."""
-    named = os.environ.get("RODENT_BEHAVIOR_REAL_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data" / "rodent_behavior"
-    if not folder.is_dir():
-        pytest.skip(f"no recordings at {folder}")
-    return folder
+    return real_data_of("rodent_behavior")
 
 
 @pytest.fixture(scope="session")
@@ -47,7 +39,7 @@ def folders(tmp_path: Path) -> DataFolders:
 
 
 @dataclass(frozen=True)
-class Ran:
+class Ran(RunFiles):
     """What a training command left behind in the folder `home`."""
 
     code: int
@@ -66,18 +58,6 @@ class Ran:
         """What the exported model says."""
         contents: dict[str, Any] = torch.load(self.model, weights_only=True)
         return contents
-
-    def metrics(self, kind: str) -> list[dict[str, Any]]:
-        """Lines of one kind that count."""
-        return [line for line in read_metrics(self.folder / "metrics.jsonl") if line["kind"] == kind]
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Events of one kind."""
-        return [event for event in read_events(self.folder / "events.jsonl") if event["kind"] == kind]
-
-    def weights(self, which: str = "last") -> dict[str, torch.Tensor]:
-        """Weights of the checkpoint `last` or `best`."""
-        return load_checkpoint(find_checkpoint(which, self.folder)).model
 
 
 @pytest.fixture(scope="session")
@@ -140,14 +120,6 @@ def assay(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("assay") / "data"
     generate(root, videos=3, trials=1, size=48)
     return root
-
-
-class Said(NamedTuple):
-    """Exit code of a command and what it wrote to the console."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

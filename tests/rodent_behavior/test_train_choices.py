@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from rodent_looks import FRAMES, LOGITS, STILL, VIDEO, untouched, wandb_options
+from flag_rows import wandb_options
+from rodent_looks import FRAMES, LOGITS, STILL, VIDEO, untouched
 from rodent_pieces import seen
 
 

@@ -3,12 +3,20 @@
 A row of EFFECTS says: with these words, looked at like this, the answer is that; without them it is another.
 """
 
-import types
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from flag_rows import (
+    Changes,
+    Row,
+    check_effect,
+    deterministic,
+    forget_deterministic_kernels,
+    has,
+    resumed,
+    wandb_options,
+)
 from rodent_looks import (
     FRAMES,
     ONE_STEP,
@@ -18,9 +26,7 @@ from rodent_looks import (
     VIDEO,
     as_tracked,
     averaged,
-    deterministic,
     exported_names,
-    forget_deterministic_kernels,
     keypoint_error,
     large_backbone,
     looks_ahead,
@@ -28,42 +34,20 @@ from rodent_looks import (
     mirrored,
     moved,
     opened,
-    resumed,
     runs_out_of_memory_once,
     stays_flat,
     stored_frames,
     untouched,
-    wandb_options,
     warnings_of,
     weight_of,
     weight_ratio,
     windows_judged,
 )
-from rodent_pieces import KEYS, VIDEOS, Built, seen
+from rodent_pieces import KEYS, VIDEOS, seen
 
 from common.config import flags
 from common.config.commands import FAILED
 from rodent_behavior.config import TrainConfig
-
-
-class Row(NamedTuple):
-    """With `words` the answer of `look` is `value`, or passes it as a test; without them it does not.
-
-    `given` is typed both times.
-    """
-
-    words: str
-    look: Callable[[Built], Any]
-    value: Any
-    given: str = ""
-
-
-class Changes:
-    """The value of a row that only asks for another answer, and the same one each time."""
-
-
-def has(text: str) -> Callable[[Any], bool]:
-    return lambda answer: text in str(answer)
 
 
 def about(value: float) -> Any:
@@ -332,12 +316,4 @@ def test_the_flag_has_its_effect(name, files, base, train):
     row = EFFECTS[name]
     assert f"--{name}" in row.words.replace("--no-", "--").split()
     given = f"{base} {row.given}"
-    answer = seen(f"{given} {row.words}", files, train, row.look)
-    without = seen(given, files, train, row.look)
-    if row.value is Changes:
-        assert answer != without
-        assert answer == seen(f"{given} {row.words}", files, train, row.look)
-        return
-    holds = row.value if isinstance(row.value, types.FunctionType) else lambda seen: seen == row.value
-    assert holds(answer), answer
-    assert not holds(without), without
+    check_effect(row, lambda words: seen(f"{given} {words}", files, train, row.look))

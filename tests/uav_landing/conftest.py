@@ -1,22 +1,21 @@
 """Real photos when there are any, generated scenes, an untrained checkpoint, and short trainings."""
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import pytest
 import torch
 import yaml
 from landing_pieces import SHORT
+from run_results import RunFiles, real_data_of
 from torch import nn
 
 from common.config import to_yaml
-from common.engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
-from common.engine.logging import Console, read_events, read_metrics
+from common.engine.checkpoint import Checkpoint, save_checkpoint
+from common.engine.logging import Console
 from uav_landing.cli import main, train_main
 from uav_landing.config import CropConfig, DataConfig, LossConfig, ModelConfig, SplitConfig, TrainConfig
 from uav_landing.landing_data import open_data
@@ -24,17 +23,11 @@ from uav_landing.models.build import build_model
 from uav_landing.rebuild import describe
 from uav_landing.synthetic import write_scenes
 
-REPOSITORY = Path(__file__).parents[2]
-
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of the shared photos: $UAV_LANDING_REAL_DATA, else beside the repository; skips when absent."""
-    named = os.environ.get("UAV_LANDING_REAL_DATA")
-    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data" / "uav_landing"
-    if not folder.is_dir():
-        pytest.skip(f"no photos at {folder}")
-    return folder
+    return real_data_of("uav_landing")
 
 
 @pytest.fixture(scope="session")
@@ -115,7 +108,7 @@ def scenes(twelve_scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @dataclass(frozen=True)
-class Ran:
+class Ran(RunFiles):
     """What a training command left behind."""
 
     code: int
@@ -127,18 +120,6 @@ class Ran:
     def folder(self) -> Path:
         """The newest run folder."""
         return self.output_dir / (self.output_dir / "latest").read_text().strip()
-
-    def metrics(self, kind: str) -> list[dict[str, Any]]:
-        """Lines of one kind that count."""
-        return [line for line in read_metrics(self.folder / "metrics.jsonl") if line["kind"] == kind]
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Events of one kind."""
-        return [event for event in read_events(self.folder / "events.jsonl") if event["kind"] == kind]
-
-    def weights(self, which: str = "last") -> dict[str, torch.Tensor]:
-        """Weights of the checkpoint `last` or `best`."""
-        return load_checkpoint(find_checkpoint(which, self.folder)).model
 
 
 @pytest.fixture

@@ -3,16 +3,25 @@
 A row of EFFECTS says: with these words, looked at like this, the answer is that; without them it is another.
 """
 
-import sys
 import types
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from flag_rows import (
+    Changes,
+    Row,
+    check_effect,
+    deterministic,
+    distance,
+    forget_deterministic_kernels,
+    has,
+    resumed,
+    wandb_options,
+)
 from landing_pieces import KEYS, Built, seen
 from PIL import Image
 
@@ -67,9 +76,7 @@ def passes(b: Built) -> list[int]:
 
 def moved(b: Built) -> float:
     """Return how far one optimiser step moved the weights."""
-    before = {name: p.detach().clone() for name, p in b.model.named_parameters()}
-    after = b.ran("--max-steps 1").weights()
-    return float(torch.cat([(after[name] - p).flatten() for name, p in before.items()]).norm())
+    return distance(b.model, lambda: b.ran("--max-steps 1").weights())
 
 
 def first_flag(b: Built) -> int:
@@ -92,45 +99,11 @@ def stays_flat(b: Built) -> str:
         return b.ran("--epochs 4").out
 
 
-def wandb_options(b: Built) -> dict[str, Any]:
-    """Return what a stand-in for wandb is asked for."""
-    asked: dict[str, Any] = {}
-
-    def init(**options: Any) -> Any:
-        asked.update(options)
-        return types.SimpleNamespace(id="x", log=lambda *a, **k: None, finish=lambda *a, **k: None)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
-        patch.setenv("WANDB_API_KEY", "x" * 40)
-        b.ran("--max-steps 1")
-    return asked
-
-
 def rebuilt(b: Built) -> bool:
     folder = Built([w for w in b.words if w != "--rebuild-cache"], b.files, b.ran).data.store.folder
     before = folder.stat().st_ino, (folder / "COMPLETE").stat().st_mtime_ns
     folder = b.data.store.folder
     return before != (folder.stat().st_ino, (folder / "COMPLETE").stat().st_mtime_ns)
-
-
-def resumed(b: Built) -> bool:
-    words = [word for word in b.words if word not in ("--resume", "last")]
-    first = b._train(*words, "--max-steps 1")
-    second = b.ran("--max-steps 2")
-    return second.folder == first.folder and "resume   step 1" in second.out
-
-
-def forget_deterministic_kernels() -> None:
-    """Asking for nothing takes seconds too, so ask only where it was set."""
-    if torch.are_deterministic_algorithms_enabled():
-        torch.use_deterministic_algorithms(False)
-
-
-def deterministic(b: Built) -> bool:
-    forget_deterministic_kernels()
-    b.ran("--max-steps 1")
-    return torch.are_deterministic_algorithms_enabled()
 
 
 def same_backbone(b: Built, name: str) -> bool:
@@ -148,26 +121,6 @@ def without_memory(b: Built) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("uav_landing.alarms.free_memory_share", lambda: 0.0)
         return b.ran().code
-
-
-class Row(NamedTuple):
-    """With `words` the answer of `look` is `value`, or passes it as a test; without them it does not.
-
-    `given` is typed both times.
-    """
-
-    words: str
-    look: Callable[[Built], Any]
-    value: Any
-    given: str = ""
-
-
-class Changes:
-    """The value of a row that only asks for another answer, and the same one each time."""
-
-
-def has(text: str) -> Callable[[Any], bool]:
-    return lambda answer: text in str(answer)
 
 
 def about(value: float) -> Any:
@@ -352,15 +305,7 @@ def test_the_flag_has_its_effect(name, files, scenes, train):
     row = EFFECTS[name]
     base = f"{SMALL} --dataset-path {scenes} {row.given}"
     assert f"--{name.replace('_', '-')}" in row.words.replace("--no-", "--").split()
-    answer = seen(f"{base} {row.words}", files, train, row.look)
-    without = seen(base, files, train, row.look)
-    if row.value is Changes:
-        assert answer != without
-        assert answer == seen(f"{base} {row.words}", files, train, row.look)
-        return
-    holds = row.value if isinstance(row.value, types.FunctionType) else lambda seen: seen == row.value
-    assert holds(answer), answer
-    assert not holds(without), without
+    check_effect(row, lambda words: seen(f"{base} {words}", files, train, row.look))
 
 
 @pytest.mark.parametrize(

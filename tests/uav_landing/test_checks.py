@@ -26,6 +26,7 @@ def test_presets_have_nothing_to_complain_about(preset):
         "--epochs 0",
         "--accumulation-steps 0",
         "--learning-rate 0",
+        "--learning-rate inf",
         "--weight-decay -1",
         "--grad-clip -1",
         "--eta-min -1",

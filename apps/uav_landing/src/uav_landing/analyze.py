@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config import Finding, Parsed, UserError, check, has_no_effect
+from common.config import NOT_NEGATIVE, Finding, Parsed, UserError, check, has_no_effect, out_of_range
 from uav_landing.analysis import Analysis, analyse
 from uav_landing.analysis_files import write_csv, write_json
 from uav_landing.analysis_plot import write_plot
@@ -50,9 +50,7 @@ def main(parsed: Parsed[AnalyzeConfig]) -> int:
 
 def _findings(parsed: Parsed[AnalyzeConfig]) -> Iterator[Finding]:
     config, typed = parsed.config, parsed.typed
-    for name in ("samples", "bootstrap", "workers", "seed"):
-        if getattr(config, name) < 0:
-            yield Finding("error", f"--{name} {getattr(config, name)}: it must not be negative")
+    yield from out_of_range(config, {NOT_NEGATIVE: ("samples", "bootstrap", "workers", "seed")})
     if config.plot is not None and config.plot.suffix.lower() not in PLOT_SUFFIXES:
         yield Finding("error", f"--plot {config.plot}: one of {', '.join(PLOT_SUFFIXES)} is expected")
     seeded = config.bootstrap or (config.samples and config.sample_order == "random")

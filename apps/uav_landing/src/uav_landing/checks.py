@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from common.config import Finding, Parsed, UserError, has_no_effect
+from common.config import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Finding,
+    Parsed,
+    Range,
+    UserError,
+    has_no_effect,
+    out_of_range,
+)
 from uav_landing.config import TrainConfig
 from uav_landing.models.build import MODELS_WITH_AUXILIARY_HEADS
 from uav_landing.weights import STRATEGIES, typed_weights
@@ -17,69 +27,45 @@ MAIN_LOSS = frozenset({"loss", "gamma", "class_weights", "weight_cap", "focal_no
 FRACTIONS = frozenset({"train_fraction", "val_fraction"})
 LENGTHS = frozenset({"epochs", "max_steps", "max_images", "warmup_epochs"})
 FIXED_SPLITS = frozenset({"official", "file"})
+OVERLAP = Range(0, 0.9)
+RANGES = {
+    OVERLAP: ("tile_overlap",),
+    Range(1): (
+        "batch_size", "epochs", "accumulation_steps", "t_0", "t_mult", "crops_per_image", "tile_batch",
+        "eval_every", "alarm_patience",
+    ),
+    POSITIVE: (
+        "learning_rate", "max_memory_gb", "max_disk_gb", "width_multiplier", "scale_range",
+        "rare_temperature",
+    ),
+    NOT_NEGATIVE: (
+        "weight_decay", "grad_clip", "eta_min", "warmup_epochs", "workers", "max_images", "max_steps",
+        "save_every_steps", "gamma", "weight_cap", "focal_weight", "dice_weight", "aux_weight", "patience",
+    ),
+    Range(0, 1, below=True): ("ema_decay",),
+    SHARE: (
+        "pretrained_min_coverage", "rare_crop_fraction", "hflip_p", "rot90_p", "brightness_contrast_p",
+        "color_jitter_p", "mosaic_p",
+    ),
+}  # fmt: skip
 
 
 def check_training(parsed: Parsed[TrainConfig]) -> list[Finding]:
     """Return every error and warning about the settings themselves; data are not looked at."""
-    return [*_ranges(parsed.config), *_contradictions(parsed.config), *_without_effect(parsed)]
-
-
-def _ranges(config: TrainConfig) -> Iterator[Finding]:
-    run, crops, loss, optimizer = config.run, config.crops, config.loss, config.optimizer
-    low, high = crops.scale_range
-    rules = {
-        "--batch-size: at least 1": run.batch_size >= 1,
-        "--epochs: at least 1": run.epochs >= 1,
-        "--accumulation-steps: at least 1": run.accumulation_steps >= 1,
-        "--learning-rate: greater than 0": optimizer.learning_rate > 0,
-        "--weight-decay: not negative": optimizer.weight_decay >= 0,
-        "--grad-clip: not negative": optimizer.grad_clip >= 0,
-        "--eta-min: not negative": optimizer.eta_min >= 0,
-        "--t-0, --t-mult: at least 1": optimizer.t_0 >= 1 and optimizer.t_mult >= 1,
-        "--warmup-epochs: from 0 to below --epochs": 0 <= optimizer.warmup_epochs < max(run.epochs, 1),
-        "--max-memory-gb: greater than 0": run.max_memory_gb > 0,
-        "--max-disk-gb: greater than 0": config.store.max_disk_gb > 0,
-        "--workers: not negative": run.workers >= 0,
-        "--max-images, --max-steps, --save-every-steps: not negative": min(
-            run.max_images, run.max_steps, run.save_every_steps
-        )
-        >= 0,
-        "--width-multiplier: greater than 0": config.model.width_multiplier > 0,
-        "--pretrained-min-coverage: from 0 to 1": 0 <= config.model.pretrained_min_coverage <= 1,
-        "--input-size: both multiples of 32": all(n > 0 and n % 32 == 0 for n in crops.input_size),
-        "--crops-per-image: at least 1": crops.crops_per_image >= 1,
-        "--scale-range: 0 < low <= high": 0 < low <= high,
-        "--rare-crop-fraction: from 0 to 1": 0 <= crops.rare_crop_fraction <= 1,
-        "--rare-temperature: greater than 0": crops.rare_temperature > 0,
-        "--hflip-p, --rot90-p, --brightness-contrast-p, --color-jitter-p, --mosaic-p: from 0 to 1": all(
-            0 <= p <= 1
-            for p in (
-                crops.hflip_p,
-                crops.rot90_p,
-                crops.brightness_contrast_p,
-                crops.color_jitter_p,
-                crops.mosaic_p,
-            )
-        ),
-        "--ema-decay: from 0 to below 1": 0 <= optimizer.ema_decay < 1,
-        "--gamma: not negative": loss.gamma >= 0,
-        "--weight-cap: 0, or at least 1": loss.weight_cap == 0 or loss.weight_cap >= 1,
-        "--focal-weight, --dice-weight, --aux-weight: not negative": min(
-            loss.focal_weight, loss.dice_weight, loss.aux_weight
-        )
-        >= 0,
-        "--tile-overlap: from 0 to 0.9": 0 <= config.evaluation.tile_overlap <= 0.9,
-        "--tile-batch, --eval-every, --alarm-patience: at least 1": min(
-            config.evaluation.tile_batch, config.evaluation.eval_every, config.evaluation.alarm_patience
-        )
-        >= 1,
-        "--patience: not negative": config.evaluation.patience >= 0,
-    }
-    yield from (Finding("error", text) for text, holds in rules.items() if not holds)
+    config = parsed.config
+    return [*out_of_range(config, RANGES), *_contradictions(config), *_without_effect(parsed)]
 
 
 def _contradictions(config: TrainConfig) -> Iterator[Finding]:
-    run, loss, model = config.run, config.loss, config.model.model_type
+    run, loss, model, crops = config.run, config.loss, config.model.model_type, config.crops
+    if any(side <= 0 or side % 32 for side in crops.input_size):
+        yield Finding("error", "--input-size: both multiples of 32")
+    if crops.scale_range[0] > crops.scale_range[1]:
+        yield Finding("error", "--scale-range: 0 < low <= high")
+    if 0 < loss.weight_cap < 1:
+        yield Finding("error", "--weight-cap: 0, or at least 1")
+    if config.optimizer.warmup_epochs >= max(run.epochs, 1):
+        yield Finding("error", "--warmup-epochs: from 0 to below --epochs")
     if run.batch_size == 1 and model in BATCH_ABOVE_ONE:
         yield Finding(
             "error", f"--batch-size 1 with --model-type {model}: BatchNorm over one pixel; use 2 or more"

@@ -270,7 +270,7 @@ class AnalyzeConfig:
     """How the split is made when --split is not all."""
     split_file: str | None = None
     """YAML file {train, val, test: [stems]}, or the shipped name `sdd32`. Only with --split-mode file."""
-    split_seed: int = 42
+    split_seed: int = SplitConfig.split_seed
     """Seed of the random split."""
     split: Literal["all", "train", "val", "test"] = "all"
     """Photos to count."""
@@ -323,22 +323,22 @@ class EvaluateConfig:
     """checkpoint: the split stored at training; otherwise as in training."""
     split_file: str | None = None
     """YAML file {train, val, test: [stems]}, or the shipped name `sdd32`. Only with --split-mode file."""
-    split_seed: int = 42
+    split_seed: int = SplitConfig.split_seed
     """Seed of the random split."""
     split: Literal["train", "val", "test", "all"] = "val"
     """Photos to judge; all: every photo of the data set."""
     foreign: bool = False
     """Accept photos whose label table or mapping is not the one of training."""
     store: StoreConfig = field(default_factory=StoreConfig)
-    tile_overlap: float = 0.5
+    tile_overlap: float = EvaluationConfig.tile_overlap
     """Overlap of neighbouring tiles, 0..0.9."""
-    tile_batch: int = 4
+    tile_batch: int = EvaluationConfig.tile_batch
     """Tiles per forward pass."""
     tta: bool = False
     """Mean over the eight flips and quarter turns."""
     groups: Path | None = None
     """YAML file {group: [stems]} for the intervals. Default: the data set's own groups, else photos."""
-    bootstrap: int = 2000
+    bootstrap: int = AnalyzeConfig.bootstrap
     """Resamples of the 95 % intervals; 0 = no intervals."""
     json: Path | None = Path("evaluation.json")
     """Result file; relative names are inside the run folder."""
@@ -364,9 +364,9 @@ class PredictConfig:
     """Scale at which photos are shown to the network; auto: that of the training store."""
     every: int = 1
     """Take every N-th frame of a video."""
-    tile_overlap: float = 0.5
+    tile_overlap: float = EvaluationConfig.tile_overlap
     """Overlap of neighbouring tiles, 0..0.9."""
-    tile_batch: int = 4
+    tile_batch: int = EvaluationConfig.tile_batch
     """Tiles per forward pass."""
     tta: bool = False
     """Mean over the eight flips and quarter turns."""

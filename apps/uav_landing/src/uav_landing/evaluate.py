@@ -7,16 +7,30 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from common.config import Finding, Parsed, UserError, check, has_no_effect, to_yaml
+from common.config import (
+    NOT_NEGATIVE,
+    Finding,
+    Parsed,
+    Range,
+    UserError,
+    check,
+    has_no_effect,
+    out_of_range,
+    to_yaml,
+)
+from common.engine.command import choose_device
 from common.engine.logging import Console
+from uav_landing.checks import OVERLAP
 from uav_landing.config import EvaluateConfig
 from uav_landing.evaluation_data import JudgedPhotos, open_photos
 from uav_landing.evaluation_output import console_lines, result, weigh, write_json
 from uav_landing.evaluation_page import write_html
 from uav_landing.judging import judge
-from uav_landing.rebuild import Trained, choose_device, load_trained
+from uav_landing.rebuild import Trained, load_trained
 
 FEW_GROUPS = 10
+
+RANGES = {OVERLAP: ("tile_overlap",), Range(1): ("tile_batch",), NOT_NEGATIVE: ("bootstrap",)}
 
 _log = logging.getLogger("uav_landing")
 
@@ -53,12 +67,7 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
 def findings(parsed: Parsed[EvaluateConfig]) -> Iterator[Finding]:
     """Yield every error and warning about the settings themselves; data are not looked at."""
     config, typed = parsed.config, parsed.typed
-    if not 0 <= config.tile_overlap <= 0.9:
-        yield Finding("error", "--tile-overlap: from 0 to 0.9")
-    if config.tile_batch < 1:
-        yield Finding("error", "--tile-batch: at least 1")
-    if config.bootstrap < 0:
-        yield Finding("error", "--bootstrap: not negative")
+    yield from out_of_range(config, RANGES)
     if (config.split_file is not None) != (config.split_mode == "file"):
         yield Finding("error", "--split-file and --split-mode file belong together")
     if config.split == "all" and "split_mode" in typed:

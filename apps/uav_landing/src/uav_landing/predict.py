@@ -12,8 +12,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Finding, Parsed, UserError, check, has_no_effect
+from common.config import Finding, Parsed, Range, UserError, check, has_no_effect, out_of_range
+from common.engine.command import choose_device
 from common.engine.logging import Console
+from uav_landing.checks import OVERLAP
 from uav_landing.config import PredictConfig
 from uav_landing.data.build import scaled
 from uav_landing.data.dataset import normalise
@@ -21,7 +23,13 @@ from uav_landing.judging import outputs_to_classes
 from uav_landing.photo_input import InputPhoto, PhotoInput, find_input
 from uav_landing.prediction_files import class_shares, write_description, write_prediction
 from uav_landing.predictor import PhotoPredictor
-from uav_landing.rebuild import choose_device, load_trained
+from uav_landing.rebuild import load_trained
+
+RANGES = {
+    OVERLAP: ("tile_overlap",),
+    Range(1): ("tile_batch", "every"),
+    Range(0, 4, above=True): ("scale",),
+}
 
 _log = logging.getLogger("uav_landing")
 
@@ -111,14 +119,7 @@ def _resized(image: Pixels, scale: float) -> Pixels:
 def findings(parsed: Parsed[PredictConfig], source: PhotoInput) -> Iterator[Finding]:
     """Yield every error and warning about the settings."""
     config = parsed.config
-    if not 0 <= config.tile_overlap <= 0.9:
-        yield Finding("error", "--tile-overlap: from 0 to 0.9")
-    if config.tile_batch < 1:
-        yield Finding("error", "--tile-batch: at least 1")
-    if config.scale != "auto" and not 0 < config.scale <= 4:
-        yield Finding("error", "--scale: auto, or greater than 0 and at most 4")
-    if config.every < 1:
-        yield Finding("error", "--every: at least 1")
+    yield from out_of_range(config, RANGES)
     if "every" in parsed.typed and source.kind != "video":
         yield Finding("warning", has_no_effect("every", "--input is no video"))
     folder = config.input if source.kind == "folder" else config.input.parent

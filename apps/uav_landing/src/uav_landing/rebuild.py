@@ -11,7 +11,6 @@ import torch
 
 from common.config import UserError, from_yaml
 from common.engine.checkpoint import CheckpointError, load_latest_good, load_weights
-from common.engine.distributed import pick_device
 from common.engine.manifest import CONFIG, EMA, MODEL, read_manifest
 from uav_landing.config import TrainConfig
 from uav_landing.landing_data import LandingData
@@ -98,14 +97,6 @@ def describe(config: TrainConfig, data: LandingData, model: SegmentationModel) -
             "test": list(data.split.test),
         },
     }
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; raises UserError for one that is absent or unknown."""
-    try:
-        return pick_device(name)
-    except ValueError as error:
-        raise UserError(f"--device: {error}") from error
 
 
 def load_trained(where: Path) -> Trained:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from pathlib import Path
-
-import torch
 
 from common.balancing.samplers import ShardedEvalSampler, ShuffleSampler
 from common.config import Parsed, UserError, check, to_yaml
-from common.engine.checkpoint import CheckpointError
-from common.engine.distributed import World, join_world, leave_world
-from common.engine.fit import ResumeError, Summary, fit
+from common.engine.command import (
+    choose_precision,
+    open_run_folder,
+    require_checkpoints,
+    run_folder_of,
+    run_training,
+    use_deterministic_kernels,
+)
+from common.engine.distributed import World
+from common.engine.fit import Summary, fit
 from common.engine.loading import Batches, Loaders, make_loader
 from common.engine.logging import Console
 from common.engine.randomness import seed_everything
-from common.engine.run import Run, RunFolderError, next_run_folder, start_run
-from common.engine.settings import FitConfig, OptimizerConfig, Precision
+from common.engine.run import Run, next_run_folder
+from common.engine.settings import FitConfig, OptimizerConfig
 from common.engine.state import Provenance
 from common.engine.step import TrainingError
 from common.engine.wandb import WandbSink
@@ -35,7 +38,7 @@ from uav_landing.models.build import build_model
 from uav_landing.models.pretrained import load_pretrained
 from uav_landing.outcome import finish
 from uav_landing.predictor import PhotoPredictor
-from uav_landing.rebuild import FIXED, choose_device, describe
+from uav_landing.rebuild import FIXED, describe
 from uav_landing.task import LandingTask
 
 FREE_SETTINGS = frozenset(
@@ -54,17 +57,7 @@ def main(parsed: Parsed[TrainConfig]) -> int:
     """Train as configured; return the exit code: 0 done, 1 failed, 2 bad input, 3 alarm, 130/143 signal."""
     check(check_training(parsed), False, _log)
     config = shortened(parsed.config)
-    try:
-        choose_device(config.run.device)
-        world = join_world(config.run.device)
-        return train(config, parsed, world).exit_code
-    except (CheckpointError, RunFolderError, ResumeError) as error:
-        raise UserError(str(error)) from error
-    except TrainingError as error:
-        sys.stderr.write(f"error: training stopped: {error}\n")
-        return 1
-    finally:
-        leave_world()
+    return run_training(lambda world: train(config, parsed, world), config.run.device)
 
 
 def train(config: TrainConfig, parsed: Parsed[TrainConfig], world: World) -> Summary:
@@ -117,13 +110,6 @@ def train(config: TrainConfig, parsed: Parsed[TrainConfig], world: World) -> Sum
     if config.run.test_run and summary.best is None:
         raise TrainingError("--test-run ended without a validation")
     return summary
-
-
-def use_deterministic_kernels() -> None:
-    """Make torch refuse operators without a deterministic kernel; CUDA needs its workspace setting first."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True)
 
 
 def prepare_model(config: TrainConfig, data: LandingData, console: Console) -> SegmentationModel:
@@ -225,7 +211,7 @@ def fit_config(config: TrainConfig, world: World) -> FitConfig:
             t_0=optimizer.t_0,
             t_mult=optimizer.t_mult,
         ),
-        precision=precision(config, world),
+        precision=choose_precision(run.amp, world.device, flag="--amp"),
         clip_norm=optimizer.grad_clip,
         ema_decay=optimizer.ema_decay,
         early_stopping_patience=config.evaluation.patience or None,
@@ -235,22 +221,12 @@ def fit_config(config: TrainConfig, world: World) -> FitConfig:
     )
 
 
-def precision(config: TrainConfig, world: World) -> Precision:
-    """Return what `--amp` means on this device."""
-    amp = config.run.amp
-    if amp == "auto":
-        return "bf16" if world.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    if amp == "fp16" and world.device.type != "cuda":
-        raise UserError("--amp fp16 needs a CUDA device; use bf16 or off")
-    return "fp32" if amp == "off" else amp
-
-
 def open_run(config: TrainConfig, text: str, world: World) -> Run:
     """Open a new run folder, or the one that `--resume` names."""
     resume = config.run.resume
     if resume is not None:
-        folder = run_folder_of(resume, config.run.output_dir)
-        return start_run(folder, config=text, command=sys.argv, resuming=True)
+        folder = resumed_folder(resume, config.run.output_dir)
+        return open_run_folder(folder, text, resuming=True, flag="--resume")
     try:
         own = str(next_run_folder(config.run.output_dir)) if world.main else ""
     except OSError as error:
@@ -258,21 +234,17 @@ def open_run(config: TrainConfig, text: str, world: World) -> Run:
             f"--output-dir {config.run.output_dir}: cannot be written: {error.strerror}"
         ) from error
     folder = Path(world.gather(own)[0])
-    return start_run(folder, config=text, command=sys.argv, resuming=False)
+    return open_run_folder(folder, text, resuming=False, flag="--output-dir")
 
 
-def run_folder_of(resume: str, output_dir: Path) -> Path:
+def resumed_folder(resume: str, output_dir: Path) -> Path:
     """Return the run folder that a `--resume` value belongs to; raises UserError when there is none."""
-    if resume in {"last", "best"}:
-        latest = output_dir / "latest"
-        if not latest.is_file():
-            raise UserError(f"--resume {resume}: no run in {output_dir} (see --output-dir)")
-        return output_dir / latest.read_text().strip()
-    path = Path(resume)
-    folder = path.parent.parent if path.parent.name == "checkpoints" else path
-    if not (folder / "checkpoints").is_dir():
-        raise UserError(f"--resume {resume}: neither a run folder nor a checkpoint folder")
-    return folder
+    if resume not in {"last", "best"}:
+        return require_checkpoints(run_folder_of(Path(resume)), resume)
+    latest = output_dir / "latest"
+    if not latest.is_file():
+        raise UserError(f"--resume {resume}: no run in {output_dir} (see --output-dir)")
+    return require_checkpoints(output_dir / latest.read_text().strip(), resume)
 
 
 def open_wandb(config: TrainConfig, run: Run, world: World) -> WandbSink | None:

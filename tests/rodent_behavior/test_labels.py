@@ -24,7 +24,6 @@ def test_the_default_map_is_the_documented_one() -> None:
     assert MAP.names == ("rest", "paw_withdraw", "paw_lick", "paw_shake", "walk", "active")
     assert MAP.merge(np.array(MAP.export)).tolist() == list(range(6))
     assert MAP.export == (0, 1, 2, 4, 6, 7)
-    assert MAP.merged_raw == (1, 3, 5)
     assert MAP.merge(np.array([-1, 5, -1])).tolist() == [-1, 1, -1]
     assert MAP.merge(np.zeros(0, dtype=np.int64)).shape == (0,)
     assert LabelMap.from_dict(MAP.to_dict()) == MAP

@@ -6,12 +6,13 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import f1_score, precision_recall_curve
 
+from rodent_behavior.config import KEYPOINTS
 from rodent_behavior.dlc import read_dlc
 from rodent_behavior.labels import LabelMap, read_labels
 from rodent_behavior.metadata import read_metadata
 from rodent_behavior.rendering import BLOBS, read_bar_code
 from rodent_behavior.settings import IndexSettings
-from rodent_behavior.skeleton import KEYPOINTS, LEFT_HIND, PAWS, RIGHT_HIND, TAIL, Action
+from rodent_behavior.skeleton import LEFT_HIND, PAWS, RIGHT_HIND, TAIL, Action
 from rodent_behavior.synth import TRIAL_FRAMES, generate
 from rodent_behavior.trials import build_index
 

@@ -124,6 +124,13 @@ def test_where_to_resume_must_be_clear(words, text, train):
     assert text in ran.err
 
 
+def test_a_run_folder_that_cannot_be_written_is_named(train, tmp_path):
+    (tmp_path / "file").write_text("text")
+    ran = train(f"--run_dir {tmp_path / 'file' / 'run'}")
+    assert ran.code == 2
+    assert ran.err.startswith(f"error: --run_dir {tmp_path / 'file' / 'run'}: cannot be written: ")
+
+
 def test_the_model_of_another_run_is_not_judged_as_ones_own(train, stopping):
     with pytest.MonkeyPatch.context() as patch:
         stopping(patch, 10, lambda: signal.raise_signal(signal.SIGTERM))

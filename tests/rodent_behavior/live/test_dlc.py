@@ -17,6 +17,7 @@ from streaming_pieces import offline
 from common.config import UserError
 from common.video import decode
 from rodent_behavior.cli import main
+from rodent_behavior.config import KEYPOINTS
 from rodent_behavior.dlc import DEFAULT_KP_NAMES
 from rodent_behavior.export import load_checkpoint
 from rodent_behavior.live import BehaviorProcessor, Trigger
@@ -25,7 +26,6 @@ from rodent_behavior.live.model import open_stream
 from rodent_behavior.live.pose_model import CONFIG, MODEL, judge
 from rodent_behavior.live.recording import Recording
 from rodent_behavior.rendering import draw_frame
-from rodent_behavior.skeleton import KEYPOINTS
 from rodent_behavior.synth import generate
 
 POSE = np.array([[60, 48], [24, 48], [50, 40], [50, 56], [34, 38], [34, 58]], dtype=np.float64)

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import reduce
-from math import isfinite
 from typing import get_args
 
-from common.config import Finding, Parsed, flags, has_no_effect
+from common.config import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Finding,
+    Parsed,
+    Range,
+    has_no_effect,
+    out_of_range,
+)
 from rodent_behavior.config import BACKBONES, TrainConfig
 
 KEYPOINT_FLAGS = ("lambda_kp", "kp_task", "kp_beta")
@@ -25,75 +32,33 @@ VIDEO_FLAGS = (
     "cache_dir", "cache_views", "cache_max_gb", "aug_brightness", "aug_contrast", "aug_temporal_drop",
     "aug_noise_std",
 )  # fmt: skip
-LARGEST_JITTER = 0.2
+RANGES = {
+    Range(1): (
+        "epochs", "batch_size", "accumulation_steps", "train_T", "val_T", "clip_T", "rare_boost_cap",
+        "max_weight_ratio",
+    ),
+    Range(16): ("img_size",),
+    POSITIVE: ("lr", "backbone_lr_scale", "kp_beta", "cache_max_gb"),
+    NOT_NEGATIVE: (
+        "num_workers", "early_stopping_patience", "max_steps", "min_lr", "lr_patience", "weight_decay",
+        "clip_norm", "warmup_epochs", "freeze_backbone_epochs", "unfreeze_blocks", "focal_gamma",
+        "lambda_smooth", "lambda_tmse", "lambda_kp", "rare_margin", "aug_noise_std", "aug_roll", "max_gap",
+        "cache_views",
+    ),
+    Range(0, 1, above=True, below=True): ("lr_factor", "ema_decay"),
+    Range(0, 1, below=True): ("dropout", "head_dropout", "label_smoothing", "rare_threshold_share"),
+    SHARE: ("aug_brightness", "aug_contrast", "aug_temporal_drop", "aug_hflip"),
+    Range(0, 0.2): ("kp_jitter_std",),
+}  # fmt: skip
 
 
 def check_training(parsed: Parsed[TrainConfig]) -> list[Finding]:
     """Return every error and warning about the settings themselves; data are not looked at."""
-    config = parsed.config
-    return [*_not_finite(config), *_ranges(config), *_contradictions(parsed), *_without_effect(parsed)]
-
-
-def _not_finite(config: TrainConfig) -> Iterator[Finding]:
-    for flag in flags(TrainConfig):
-        value = reduce(getattr, (*flag.groups, flag.name), config)
-        if isinstance(value, float) and not isfinite(value):
-            yield Finding("error", f"--{flag.name} {value}: a finite number is expected")
-
-
-def _ranges(config: TrainConfig) -> Iterator[Finding]:
-    run, optimizer, loss, model = config.run, config.optimizer, config.loss, config.model
-    balance, change, pose = config.balance, config.augmentation, config.pose
-    rules = {
-        "--epochs, --batch_size, --accumulation_steps, --train_T, --val_T: at least 1": min(
-            run.epochs, run.batch_size, run.accumulation_steps, run.train_T, run.val_T
-        )
-        >= 1,
-        "--num_workers, --early_stopping_patience, --max_steps: not negative": min(
-            run.num_workers, run.early_stopping_patience, run.max_steps
-        )
-        >= 0,
-        "--lr: greater than 0": optimizer.lr > 0,
-        "--min_lr: from 0 to --lr": 0 <= optimizer.min_lr <= optimizer.lr,
-        "--lr_factor: between 0 and 1": 0 < optimizer.lr_factor < 1,
-        "--lr_patience: not negative": optimizer.lr_patience >= 0,
-        "--weight_decay, --clip_norm: not negative": min(optimizer.weight_decay, optimizer.clip_norm) >= 0,
-        "--ema_decay: above 0 and below 1": 0 < optimizer.ema_decay < 1,
-        "--warmup_epochs: not negative": optimizer.warmup_epochs >= 0,
-        "--dropout, --head_dropout: from 0 to below 1": all(
-            0 <= value < 1 for value in (model.dropout, model.head_dropout)
-        ),
-        "--backbone_lr_scale: greater than 0": model.backbone_lr_scale > 0,
-        "--freeze_backbone_epochs, --unfreeze_blocks: not negative": min(
-            model.freeze_backbone_epochs, model.unfreeze_blocks
-        )
-        >= 0,
-        "--img_size: at least 16": model.img_size >= 16,
-        "--clip_T: at least 1": model.clip_T >= 1,
-        "--focal_gamma: not negative": loss.focal_gamma >= 0,
-        "--label_smoothing: from 0 to below 1": 0 <= loss.label_smoothing < 1,
-        "--lambda_smooth, --lambda_tmse, --lambda_kp: not negative": min(
-            loss.lambda_smooth, loss.lambda_tmse, loss.lambda_kp
-        )
-        >= 0,
-        "--kp_beta: greater than 0": loss.kp_beta > 0,
-        "--rare_boost_cap: at least 1": balance.rare_boost_cap >= 1,
-        "--rare_threshold_share: from 0 to below 1": 0 <= balance.rare_threshold_share < 1,
-        "--rare_margin: not negative": balance.rare_margin >= 0,
-        "--max_weight_ratio: at least 1": balance.max_weight_ratio >= 1,
-        f"--kp_jitter_std: from 0 to {LARGEST_JITTER}": 0 <= change.kp_jitter_std <= LARGEST_JITTER,
-        "--aug_brightness, --aug_contrast, --aug_temporal_drop, --aug_hflip: from 0 to 1": all(
-            0 <= value <= 1
-            for value in (
-                change.aug_brightness, change.aug_contrast, change.aug_temporal_drop, change.aug_hflip
-            )
-        ),
-        "--aug_noise_std, --aug_roll: not negative": min(change.aug_noise_std, change.aug_roll) >= 0,
-        "--max_gap: not negative": pose.max_gap >= 0,
-        "--cache_views: not negative": config.cache.cache_views >= 0,
-        "--cache_max_gb: greater than 0": config.cache.cache_max_gb > 0,
-    }  # fmt: skip
-    yield from (Finding("error", text) for text, holds in rules.items() if not holds)
+    return [
+        *out_of_range(parsed.config, RANGES, hyphens=False),
+        *_contradictions(parsed),
+        *_without_effect(parsed),
+    ]
 
 
 def _contradictions(parsed: Parsed[TrainConfig]) -> Iterator[Finding]:
@@ -105,6 +70,9 @@ def _contradictions(parsed: Parsed[TrainConfig]) -> Iterator[Finding]:
         "too short": trials.min_frames > trials.trial_frames,
         f"--warmup_epochs {optimizer.warmup_epochs} with --epochs {run.epochs}: it never ends": (
             "warmup_epochs" in typed and not run.test_run and optimizer.warmup_epochs >= run.epochs
+        ),
+        f"--min_lr {optimizer.min_lr:g} with --lr {optimizer.lr:g}: the smallest is larger": (
+            optimizer.min_lr > optimizer.lr
         ),
         f"--focal_gamma with --loss {loss.loss}, which has none": (
             {"focal_gamma", "loss"} <= typed and loss.loss != "focal"

@@ -307,7 +307,7 @@ class DoctorConfig:
     trials: TrialConfig
     pose: PoseConfig = field(default_factory=PoseConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
-    seed: int = 123
+    seed: int = RunConfig.seed
     """Seed of the split."""
     json: Path | None = None
     """File for the report."""
@@ -328,7 +328,7 @@ class EvaluateConfig:
     """Side of the split stored in the checkpoint; all: every trial found."""
     min_bout: tuple[str, ...] = ()
     """`N` or `NAME=N`: shorter runs take the label of the longer neighbour."""
-    val_T: int = 240
+    val_T: int = RunConfig.val_T
     """Frames of an evaluation window."""
     bootstrap: int = 2000
     """Resamples of videos for the 95 % intervals; 0 = off."""
@@ -362,7 +362,7 @@ class PredictConfig:
     """Also write the video with the behaviour drawn on it."""
     trial_frames: int | None = None
     """Frames per trial in the formats annotation and bouts. Default: as in training."""
-    val_T: int = 240
+    val_T: int = RunConfig.val_T
     """Frames of a window."""
     out: Path | None = None
     """Folder for the results. Default: `predictions_<folder>`."""

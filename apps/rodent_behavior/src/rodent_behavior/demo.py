@@ -24,7 +24,7 @@ def main(parsed: Parsed[DemoConfig]) -> int:
     console.line("demo", f"{VIDEOS} videos of {TRIALS} trials into {home}")
     generate(home, videos=VIDEOS, trials=TRIALS, seed=config.seed)
     recording = home / "Recording"
-    recording.mkdir()
+    recording.mkdir(exist_ok=True)
     for path in (home / "Videos").glob("mouse_1*"):
         shutil.copy(path, recording)
     data = ["--annotations", str(home / "Annotations"), "--videos", str(home / "Videos")]

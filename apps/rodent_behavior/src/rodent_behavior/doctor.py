@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from common.config import UserError
+from rodent_behavior.config import PoseConfig, RunConfig, SplitConfig
 from rodent_behavior.doctor_checks import (
     EdgeCheck,
     KeypointStatistics,
@@ -41,10 +42,15 @@ class Finding:
 class SplitSettings:
     """How training would divide the groups."""
 
-    val_share: float = 0.1
-    test_share: float = 0.0
-    seed: int = 123
+    val_share: float = SplitConfig.val_share
+    test_share: float = SplitConfig.test_share
+    seed: int = RunConfig.seed
     split_file: Path | None = None
+
+    @classmethod
+    def of(cls, config: SplitConfig, seed: int) -> SplitSettings:
+        """Return what the flags say."""
+        return cls(config.val_share, config.test_share, seed, config.split_file)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,7 @@ class DoctorReport:
     duplicates: tuple[tuple[str, ...], ...] = ()
     unrecognised: tuple[str, ...] = ()
     split: dict[str, list[str]] | None = None
-    max_gap: int = 15
+    max_gap: int = PoseConfig.max_gap
     findings: tuple[Finding, ...] = ()
 
     def count(self, level: Level) -> int:
@@ -119,7 +125,7 @@ def examine(
     probe: Probe | None,
     split: SplitSettings | None = None,
     *,
-    max_gap: int = 15,
+    max_gap: int = PoseConfig.max_gap,
 ) -> DoctorReport:
     """Read everything and report on it; bad files become findings, and videos may be absent."""
     names = settings.label_map.names
@@ -133,15 +139,19 @@ def examine(
         found = collect_trials(lenient, probe)
     except UserError as error:
         return DoctorReport(classes=names, max_gap=max_gap, findings=(Finding("error", str(error)),))
-    return report_on(found, settings, split, max_gap=max_gap)
+    return report_on(found, settings, split or SplitSettings(), max_gap=max_gap)
 
 
 def report_on(
-    found: TrialSet, settings: IndexSettings, split: SplitSettings | None = None, *, max_gap: int = 15
+    found: TrialSet,
+    settings: IndexSettings,
+    split: SplitSettings,
+    *,
+    max_gap: int,
 ) -> DoctorReport:
     """Report on what was read."""
     names = settings.label_map.names
-    parts, split_problem = _divide(found, split or SplitSettings(), len(names))
+    parts, split_problem = _divide(found, split, len(names))
     edges = tuple(_edges(found, settings.kp_likelihood_thr))
     label_doubles = same_content(trial.label_path for trial in found.trials if trial.label_path is not None)
     media_doubles = same_content(_media(found.recordings.values()))

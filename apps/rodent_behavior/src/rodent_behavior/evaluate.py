@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -10,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from common.config import Parsed, UserError
+from common.config import NOT_NEGATIVE, Parsed, Range, UserError, check, out_of_range
+from common.engine.command import choose_device
 from common.engine.logging import Console
 from common.metrics.calibration import Calibration
 from common.metrics.ranking import average_precision
@@ -19,7 +21,7 @@ from rodent_behavior.config import EvaluateConfig
 from rodent_behavior.data import frame_size, probe_video
 from rodent_behavior.dataset import Inputs, TrialDataset
 from rodent_behavior.ethogram import most_telling, plot_ethogram
-from rodent_behavior.export import Trained, choose_device, load_checkpoint, require_at_least
+from rodent_behavior.export import Trained, load_checkpoint
 from rodent_behavior.judging import (
     SEGMENT_IOU,
     JudgedTrial,
@@ -38,13 +40,15 @@ from rodent_behavior.trial_data import load_trials
 from rodent_behavior.trials import TrialIndex, TrialSet, build_index
 
 SHOWN_TRIALS = 6
+RANGES = {Range(1): ("val_T",), NOT_NEGATIVE: ("bootstrap",)}
+
+_log = logging.getLogger("rodent_behavior")
 
 
 def main(parsed: Parsed[EvaluateConfig]) -> int:
     """Judge, print and write `report.json` and the ethograms; return exit code 0."""
     config, console = parsed.config, Console()
-    require_at_least("--val_T", config.val_T, 1)
-    require_at_least("--bootstrap", config.bootstrap, 0)
+    check(out_of_range(config, RANGES, hyphens=False), True, _log)
     trained = load_checkpoint(config.checkpoint, backbone_weights=config.backbone_weights)
     trained.network.to(choose_device(config.device))
     labels = trained.file.labels

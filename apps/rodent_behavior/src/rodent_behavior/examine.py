@@ -21,12 +21,7 @@ def main(parsed: Parsed[DoctorConfig]) -> int:
         need_video=False,
         need_pose=config.pose.pose_features != "none",
     )
-    split = SplitSettings(
-        val_share=config.split.val_share,
-        test_share=config.split.test_share,
-        seed=config.seed,
-        split_file=config.split.split_file,
-    )
+    split = SplitSettings.of(config.split, config.seed)
     found = examine(settings, probe_video, split, max_gap=config.pose.max_gap)
     for line in found.lines():
         console.raw(line)

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from common.config import UserError
-from common.engine.distributed import pick_device
 from common.weights_file import read_dictionary
 from rodent_behavior.backbones import build_backbone
 from rodent_behavior.frames import Resize
@@ -165,20 +163,6 @@ class Trained:
             source=str(self.path),
         )
         return weights, settings
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device called `name`; UserError for one that is absent or unknown."""
-    try:
-        return pick_device(name)
-    except ValueError as error:
-        raise UserError(f"--device: {error}") from error
-
-
-def require_at_least(flag: str, value: int, least: int) -> None:
-    """Raise a UserError for a flag below `least`."""
-    if value < least:
-        raise UserError(f"{flag} {value}: at least {least} is expected")
 
 
 def read_contents(path: Path) -> dict[str, Any]:

@@ -114,12 +114,6 @@ class LabelMap:
             "ignore": list(self.ignore),
         }
 
-    @property
-    def merged_raw(self) -> tuple[int, ...]:
-        """Raw ids that share their class with another raw id."""
-        values = list(self.raw.values())
-        return tuple(raw for raw, merged in sorted(self.raw.items()) if values.count(merged) > 1)
-
     def merge(self, raw: Actions) -> Actions:
         """Return merged ids [N] of raw ids int64 [N], UNKNOWN where ignored; ValueError on an unmapped id."""
         table = self.raw | dict.fromkeys((*self.ignore, UNKNOWN), UNKNOWN)

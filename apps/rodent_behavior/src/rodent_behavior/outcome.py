@@ -179,12 +179,7 @@ def write_data(run: Run, config: TrainConfig, data: BehaviorData) -> None:
     if not run.writes:
         return
     data.split.write(run.folder / "split.json")
-    split = SplitSettings(
-        val_share=config.split.val_share,
-        test_share=config.split.test_share,
-        seed=config.run.seed,
-        split_file=config.split.split_file,
-    )
+    split = SplitSettings.of(config.split, config.run.seed)
     report = report_on(data.found, data.settings, split, max_gap=config.pose.max_gap)
     text = json.dumps(report.to_dict(), indent=1)
     (run.folder / "data_report.json").write_text(f"{text}\n", encoding="utf-8")

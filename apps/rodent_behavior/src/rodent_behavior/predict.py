@@ -12,19 +12,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Parsed, UserError
+from common.config import Parsed, Range, UserError, check, out_of_range
+from common.engine.command import choose_device
 from common.engine.logging import Console
 from rodent_behavior.bouts import merge_short, read_min_bout
 from rodent_behavior.config import PredictConfig
 from rodent_behavior.data import frame_size, probe_video
 from rodent_behavior.dataset import Inputs, TrialDataset
-from rodent_behavior.export import Trained, choose_device, load_checkpoint, require_at_least
+from rodent_behavior.export import Trained, load_checkpoint
 from rodent_behavior.judging import judge
 from rodent_behavior.labels import LabelMap, bouts
 from rodent_behavior.settings import IndexSettings
 from rodent_behavior.streamed_features import BackboneFeatures
 from rodent_behavior.trial_data import Trial, trial_poses
 from rodent_behavior.trials import TrialIndex, TrialSet, build_index, whole_recording
+
+RANGES = {Range(1): ("val_T", "trial_frames")}
 
 _log = logging.getLogger("rodent_behavior")
 
@@ -41,7 +44,7 @@ class Prediction:
 def main(parsed: Parsed[PredictConfig]) -> int:
     """Write the predictions and return exit code 0."""
     config, console = parsed.config, Console()
-    require_at_least("--val_T", config.val_T, 1)
+    check(out_of_range(config, RANGES, hyphens=False), True, _log)
     trained = load_checkpoint(config.checkpoint, backbone_weights=config.backbone_weights)
     trained.network.to(choose_device(config.device))
     shortest = read_min_bout(config.min_bout, trained.file.labels)
@@ -50,7 +53,6 @@ def main(parsed: Parsed[PredictConfig]) -> int:
     slot = config.trial_frames
     if slot is None:
         slot = int(trained.file.reading["trial_frames"])
-    require_at_least("--trial_frames", slot, 1)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

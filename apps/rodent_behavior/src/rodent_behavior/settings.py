@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.config import UserError
+from rodent_behavior.config import PoseConfig, TrialConfig
 from rodent_behavior.dlc import DEFAULT_KP_NAMES, normalise_name
 from rodent_behavior.labels import LabelMap
 from rodent_behavior.layout import Pick
@@ -30,12 +31,12 @@ class IndexSettings:
     need_pose: bool = True
     kp_names: tuple[str, ...] = DEFAULT_KP_NAMES
     kp_aliases: Mapping[str, str] = field(default_factory=dict)
-    kp_likelihood_thr: float = 0.90
+    kp_likelihood_thr: float = PoseConfig.kp_likelihood_thr
     individual: str | None = None
     dlc_pick: Pick = "raw"
     dlc_scorer: str | None = None
-    trial_frames: int = 360
-    min_frames: int = 345
+    trial_frames: int = TrialConfig.trial_frames
+    min_frames: int = TrialConfig.min_frames
     manifest: Path | None = None
     frame_size: tuple[int, int] | None = None
     fps: float | None = None

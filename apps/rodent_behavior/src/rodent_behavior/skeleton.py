@@ -13,9 +13,10 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from rodent_behavior.config import KEYPOINTS
+
 Floats = NDArray[np.float64]
 
-KEYPOINTS = ("mouth", "tail_base", "L_frontpaw", "R_frontpaw", "L_hindpaw", "R_hindpaw")
 MOUTH, TAIL, LEFT_FRONT, RIGHT_FRONT, LEFT_HIND, RIGHT_HIND = range(6)
 PAWS = (LEFT_FRONT, RIGHT_FRONT, LEFT_HIND, RIGHT_HIND)
 MIRROR = (MOUTH, TAIL, RIGHT_FRONT, LEFT_FRONT, RIGHT_HIND, LEFT_HIND)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import UserError
+from rodent_behavior.config import RunConfig, SplitConfig
 from rodent_behavior.labels import Actions, count_classes
 from rodent_behavior.trials import TrialIndex
 
@@ -65,9 +66,9 @@ def make_split(
     actions: Mapping[tuple[str, int], Actions],
     num_classes: int,
     *,
-    val_share: float = 0.1,
-    test_share: float = 0.0,
-    seed: int = 123,
+    val_share: float = SplitConfig.val_share,
+    test_share: float = SplitConfig.test_share,
+    seed: int = RunConfig.seed,
     split_file: Path | None = None,
 ) -> Split:
     """Divide the groups of the trials by shares of labelled frames, or as `split_file` says.
@@ -84,7 +85,11 @@ def make_split(
 
 
 def split_groups(
-    counts: Mapping[str, Counts], *, val_share: float = 0.1, test_share: float = 0.0, seed: int = 123
+    counts: Mapping[str, Counts],
+    *,
+    val_share: float = SplitConfig.val_share,
+    test_share: float = SplitConfig.test_share,
+    seed: int = RunConfig.seed,
 ) -> dict[str, tuple[str, ...]]:
     """Return the groups of each side for class counts [C] of labelled frames by group.
 

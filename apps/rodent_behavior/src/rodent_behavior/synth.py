@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.engine.randomness import generator_for
+from rodent_behavior.config import KEYPOINTS
 from rodent_behavior.rendering import Frame, draw_bar_code, draw_frame, write_video
-from rodent_behavior.skeleton import KEYPOINTS, PAWS, TAIL, Action, Floats, PlannedBout, trial_motion
+from rodent_behavior.skeleton import PAWS, TAIL, Action, Floats, PlannedBout, trial_motion
 
 Labels = NDArray[np.int64]
 

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import time
 from pathlib import Path
 
-import torch
-
 from common.balancing.samplers import RepeatSampler, ShardedEvalSampler
 from common.config import Parsed, UserError, check, to_yaml
-from common.engine.checkpoint import CheckpointError
-from common.engine.distributed import World, join_world, leave_world
-from common.engine.fit import ResumeError, Summary, fit
+from common.engine.command import (
+    choose_precision,
+    open_run_folder,
+    require_checkpoints,
+    run_folder_of,
+    run_training,
+    use_deterministic_kernels,
+)
+from common.engine.distributed import World
+from common.engine.fit import Summary, fit
 from common.engine.loading import Batches, Loaders, make_loader
 from common.engine.logging import Console
 from common.engine.randomness import seed_everything
-from common.engine.run import Run, RunFolderError, start_run
-from common.engine.settings import FitConfig, OptimizerConfig, Precision
+from common.engine.run import Run
+from common.engine.settings import FitConfig, OptimizerConfig
 from common.engine.state import Provenance
-from common.engine.step import TrainingError
 from common.schedulers.learning_rate import ScheduleConfig
 from common.video import FrameCache, VideoError
 from rodent_behavior.augment import Augmenter, Views
@@ -31,7 +33,7 @@ from rodent_behavior.config import TrainConfig
 from rodent_behavior.curves import CurveSink
 from rodent_behavior.data import BehaviorData, learns_keypoints, open_data
 from rodent_behavior.dataset import Inputs, TrialDataset, WindowDataset, base_windows, collate
-from rodent_behavior.export import FILE_NAME, choose_device
+from rodent_behavior.export import FILE_NAME
 from rodent_behavior.feature_cache import FeatureCache
 from rodent_behavior.frames import Resize
 from rodent_behavior.header import opening_of, print_header
@@ -60,17 +62,9 @@ def main(parsed: Parsed[TrainConfig]) -> int:
     """Train as configured; return the exit code: 0 done, 1 failed, 2 bad input, 130/143 signal."""
     check(check_training(parsed), parsed.config.run.strict_config_validation, _log)
     config = resolved(parsed)
-    try:
-        choose_device(config.run.device)
-        world = join_world(config.run.device)
-        return train(config, parsed, world).exit_code
-    except (CheckpointError, RunFolderError, ResumeError, VideoError) as error:
-        raise UserError(str(error)) from error
-    except TrainingError as error:
-        sys.stderr.write(f"error: training stopped: {error}\n")
-        return 1
-    finally:
-        leave_world()
+    return run_training(
+        lambda world: train(config, parsed, world), config.run.device, bad_input=(VideoError,)
+    )
 
 
 def train(config: TrainConfig, parsed: Parsed[TrainConfig], world: World) -> Summary:
@@ -116,13 +110,6 @@ def train(config: TrainConfig, parsed: Parsed[TrainConfig], world: World) -> Sum
         if world.main:
             finish(run, config, data, inputs, task, summary, best)
     return summary
-
-
-def use_deterministic_kernels() -> None:
-    """Make torch refuse operators without a deterministic kernel; CUDA needs its workspace setting first."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True)
 
 
 def build_network(config: TrainConfig, data: BehaviorData) -> BehaviorNetwork:
@@ -269,21 +256,13 @@ def fit_config(config: TrainConfig, world: World) -> FitConfig:
             plateau_patience=optimizer.lr_patience,
             plateau_factor=optimizer.lr_factor,
         ),
-        precision=precision(config, world),
+        precision=choose_precision(run.mixed_precision, world.device, flag="--mixed_precision"),
         clip_norm=optimizer.clip_norm,
         ema_decay=optimizer.ema_decay if optimizer.use_ema else 0.0,
         early_stopping_patience=run.early_stopping_patience or None,
         max_steps=run.max_steps,
         oom_recovery=run.oom_recovery,
     )
-
-
-def precision(config: TrainConfig, world: World) -> Precision:
-    """Return what `--mixed_precision` means on this device."""
-    mode = config.run.mixed_precision
-    if mode == "auto":
-        return "bf16" if world.device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    return "fp32" if mode == "off" else mode
 
 
 def model_path(config: TrainConfig) -> Path:
@@ -301,30 +280,26 @@ def default_runs(config: TrainConfig) -> Path:
 def open_run(config: TrainConfig, text: str, world: World) -> Run:
     """Open a new run folder, or the one that `--resume` names."""
     if config.run.resume is not None:
-        return start_run(resumed_folder(config), config=text, command=sys.argv, resuming=True)
+        return open_run_folder(resumed_folder(config), text, resuming=True, flag="--resume")
     name = f"{time.strftime('%Y%m%d-%H%M%S')}_{run_name(config)}"
     folder = config.run.run_dir or default_runs(config) / name
     if (folder / "checkpoints").is_dir():
         raise UserError(f"--run_dir {folder}: a run is there already; --resume continues it")
-    return start_run(world.from_main(folder), config=text, command=sys.argv, resuming=False)
+    return open_run_folder(world.from_main(folder), text, resuming=False, flag="--run_dir")
 
 
 def resumed_folder(config: TrainConfig) -> Path:
     """Return the run folder to continue; `--resume last` and `best` mean checkpoints of `--run_dir`."""
     resume, given = config.run.resume, config.run.run_dir
     assert resume is not None
-    if resume in ("last", "best"):
-        if given is None:
-            raise UserError(f"--resume {resume} needs --run_dir")
-        folder = given
-    else:
-        path = Path(resume)
-        folder = path.parent.parent if path.parent.name == "checkpoints" else path
+    if resume not in ("last", "best"):
+        folder = run_folder_of(Path(resume))
         if given is not None and given.resolve() != folder.resolve():
             raise UserError(f"--run_dir {given} with --resume {resume}, which is in another folder")
-    if not (folder / "checkpoints").is_dir():
-        raise UserError(f"--resume {resume}: {folder} is neither a run folder nor holds a checkpoint")
-    return folder
+        return require_checkpoints(folder, resume)
+    if given is None:
+        raise UserError(f"--resume {resume} needs --run_dir")
+    return require_checkpoints(given, resume)
 
 
 def run_name(config: TrainConfig) -> str:

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.config import Parsed, UserError
+from common.engine.command import choose_device
 from common.engine.logging import Console
 from rodent_behavior.dlc import PoseTable, read_dlc
-from rodent_behavior.export import Trained, choose_device
+from rodent_behavior.export import Trained
 from rodent_behavior.live.dlc import LivePose
 from rodent_behavior.live.model import open_model
 from rodent_behavior.live.processor import BehaviorProcessor

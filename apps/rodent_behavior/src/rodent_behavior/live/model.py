@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.engine.command import choose_device
 from common.video import Pixels
 from rodent_behavior.backbones import Backbone
-from rodent_behavior.export import Trained, choose_device, load_checkpoint
+from rodent_behavior.export import Trained, load_checkpoint
 from rodent_behavior.frames import Resize, to_input
 from rodent_behavior.live.processor import Embed
 from rodent_behavior.streaming import StreamingBehavior

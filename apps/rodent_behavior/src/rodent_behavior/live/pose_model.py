@@ -21,11 +21,12 @@ from common.engine.step import Optimization
 from common.engine.task import Headline, LossTerm, Task
 from common.schedulers.learning_rate import one_cycle
 from rodent_behavior.backbones import IMAGENET
+from rodent_behavior.config import KEYPOINTS
 from rodent_behavior.live.dlc import LivePose, build_pose_network
 from rodent_behavior.live.source import bgr
 from rodent_behavior.live_config import PoseModelConfig
 from rodent_behavior.rendering import draw_frame
-from rodent_behavior.skeleton import KEYPOINTS, MOVES, Floats, PlannedBout, trial_motion
+from rodent_behavior.skeleton import MOVES, Floats, PlannedBout, trial_motion
 
 SIZE = 96
 BATCH = 16

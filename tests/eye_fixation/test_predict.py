@@ -309,7 +309,7 @@ def test_nothing_half_written_stays(
         ("", "--units px needs --screen-px"),
         ("--units deg", "--units deg needs --screen-mm and --distance-mm"),
         ("--units deg --screen-mm 500 300", "--units deg needs --screen-mm and --distance-mm"),
-        ("--screen-px -800 400", "--screen-px, --screen-mm: two finite numbers above 0"),
+        ("--screen-px -800 400", "--screen-px -800: greater than 0 is expected"),
         (f"{SCREEN} --units deg --screen-mm 500 300 --distance-mm 600 --origin top-left",
          "--origin has no effect because --units deg starts at the centre"),
         (f"{SCREEN} --device tpu", "--device"),

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from common.config import Finding, Parsed, UserError, check, has_no_effect
+from common.config import NOT_NEGATIVE, Finding, Parsed, Range, UserError, check, has_no_effect, out_of_range
 from eye_fixation.config import CompareConfig, TrainConfig
 from eye_fixation.losses import LOSSES, build_loss, loss_info, loss_names, readout_bias
 from eye_fixation.simvp_config import INERT, canonical_model_type
@@ -15,11 +15,14 @@ from eye_fixation.simvp_config import INERT, canonical_model_type
 _log = logging.getLogger("eye_fixation")
 
 LOSS_FIELDS = tuple(dict.fromkeys(field for info in LOSSES.values() for field in info.options))
-AT_LEAST = {
-    "epochs": 1, "batch_size": 1, "max_train": 0, "max_val": 0, "max_test": 0, "bootstrap": 0,
-    "num_threads": 0, "plateau_patience": 0, "early_stopping_patience": 0,
+RANGES = {
+    Range(1): ("epochs", "batch_size"),
+    NOT_NEGATIVE: (
+        "max_train", "max_val", "max_test", "bootstrap", "num_threads", "plateau_patience",
+        "early_stopping_patience", "lr", "weight_decay", "clip_norm", "input_sigma",
+    ),
+    Range(0, 1, above=True, below=True): ("ci", "plateau_factor"),
 }  # fmt: skip
-NOT_NEGATIVE = ("lr", "weight_decay", "clip_norm", "input_sigma")
 
 Config = TrainConfig | CompareConfig
 
@@ -53,7 +56,7 @@ def check_comparison(parsed: Parsed[Any]) -> None:
     for text in dict.fromkeys(str(entry.message) for entry in caught):
         _log.warning("%s", text)
     findings = [
-        *_values(config),
+        *out_of_range(config, RANGES),
         *_seeds(config),
         *_loss_flags(parsed, names),
         *_model_flags(parsed, names),
@@ -64,20 +67,6 @@ def check_comparison(parsed: Parsed[Any]) -> None:
 
 def _error(text: str) -> Finding:
     return Finding("error", text)
-
-
-def _values(config: Config) -> Iterator[Finding]:
-    values = {**vars(config.data), **vars(config.optimization), **vars(config.judging), **vars(config.run)}
-    for name, least in AT_LEAST.items():
-        if values[name] < least:
-            yield _error(f"--{name.replace('_', '-')} {values[name]}: at least {least} is expected")
-    for name in NOT_NEGATIVE:
-        if not 0 <= values[name] < float("inf"):
-            yield _error(f"--{name.replace('_', '-')} {values[name]:g}: a number from 0 is expected")
-    if not 0 < config.judging.ci < 1:
-        yield _error(f"--ci {config.judging.ci:g}: a share between 0 and 1 is expected")
-    if not 0 < config.optimization.plateau_factor < 1:
-        yield _error(f"--plateau-factor {config.optimization.plateau_factor:g}: between 0 and 1 is expected")
 
 
 def _seeds(config: Config) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import torch
 
 from common.config import Parsed, UserError, to_yaml
 from common.engine.checkpoint import CheckpointError
-from common.engine.distributed import pick_device
+from common.engine.command import choose_device, use_deterministic_kernels
 from common.engine.fit import ResumeError
 from common.engine.folder_lock import RunFolderError
 from common.engine.logging import Console
@@ -32,16 +32,20 @@ from eye_fixation.prepare import main as prepare
 from eye_fixation.prepare_config import PrepareConfig
 from eye_fixation.report import write_report
 from eye_fixation.study import Sequences, open_study
-from eye_fixation.training import PLACES, RESULT, JudgedRun, Setting, load_judged, train_one
+from eye_fixation.training import INTERRUPTED, PLACES, RESULT, JudgedRun, Setting, load_judged, train_one
 from eye_fixation.yardsticks import Yardsticks, measure
 
 RUNS = Path("runs") / "eye_fixation"
 REPORT, SUMMARY, CONFIG = "report.html", "summary.json", "config.yaml"
 SLOW_HOURS = 2.0
 MEASURED_STEPS = 3
-INTERRUPTED = 128
 ISOLATED = (CheckpointError, RuntimeError, ValueError, ArithmeticError, MemoryError)
-"""What may end one training without ending the others."""
+"""What may end one training without ending the others: damaged files, torch's own errors, numbers.
+
+TypeError, LookupError, AttributeError and AssertionError are left out on purpose: they are mistakes in the
+program, which would spoil every training alike and must leave with their traceback. The trainings done
+before are in the result file already, and --resume keeps them.
+"""
 _log = logging.getLogger("eye_fixation")
 
 
@@ -157,15 +161,12 @@ def prepare_machine(config: Config) -> None:
     if config.run.num_threads:
         torch.set_num_threads(config.run.num_threads)
     if config.run.deterministic:
-        torch.use_deterministic_algorithms(True)
+        use_deterministic_kernels()
 
 
 def open_comparison(config: Config, folder: Path, command: Sequence[str], console: Console) -> Comparison:
     """Read the data, judge the baselines, say what is about to happen."""
-    try:
-        device = pick_device(config.run.device)
-    except ValueError as error:
-        raise UserError(f"--device: {error}") from error
+    device = choose_device(config.run.device)
     study = open_study(config.data, console)
     network_config(config.network, config.data, study.metadata.img_size)
     started = time.monotonic()

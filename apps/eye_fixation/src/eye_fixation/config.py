@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Literal
 
 from eye_fixation.loss_options import LossOptions
+from eye_fixation.simvp_config import PRESETS as SIZES
+from eye_fixation.simvp_config import SimVPOptions
 
 PRESETS: dict[str, dict[str, object]] = {
     "full": {},
-    "small": {"hid_S": 16, "hid_T": 64, "N_T": 4, "batch_size": 32},
+    "small": {**SIZES["small"]._asdict(), "batch_size": 32},
     "smoke": {
-        "hid_S": 8, "hid_T": 32, "N_T": 2, "batch_size": 16,
-        "epochs": 2, "max_train": 64, "max_val": 32, "max_test": 32,
+        **SIZES["smoke"]._asdict(),
+        "batch_size": 16, "epochs": 2, "max_train": 64, "max_val": 32, "max_test": 32,
     },
 }  # fmt: skip
 
@@ -42,31 +44,11 @@ class DataConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
+class NetworkConfig(SimVPOptions):
     """The SimVP network."""
 
     preset: Literal["full", "small", "smoke"] = "full"
     """full: the documented sizes; small: for a CPU; smoke: to see that it runs."""
-    hid_S: int = 64
-    """Channels of encoder and decoder."""
-    hid_T: int = 256
-    """Channels of the translator."""
-    N_S: int = 4
-    """Layers of encoder and decoder; even."""
-    N_T: int = 8
-    """Blocks of the translator."""
-    model_type: str = "gSTA"
-    """gSTA, IncepU, TAU or ConvMixer, in any letter case."""
-    skip: Literal["aligned", "last", "gated"] = "aligned"
-    """Input frame whose first features an output frame receives: its own, the last, or a learned mean."""
-    norm: Literal["batch", "group"] = "batch"
-    """Normalisation in the translator; group: 8 groups."""
-    mlp_ratio: float = 8.0
-    """Width of a translator block's second half, in units of its channels."""
-    drop: float = 0.0
-    """Dropout of a translator block's second half."""
-    drop_path: float = 0.0
-    """Stochastic depth of the last translator block, rising from 0 at the first; 0 = off."""
     init_from: Path | None = None
     """File of weights to start from, the same for every loss."""
     prior_bias: Literal["auto", "all", "off"] = "auto"
@@ -142,13 +124,9 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Train with one loss and one seed, judge on test."""
+class _Conditions:
+    """What all trainings of a command have in common."""
 
-    loss: str = "composite"
-    """Loss; an unknown name lists all."""
-    seed: int = 42
-    """Seed of weights and order."""
     data: DataConfig = field(default_factory=DataConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss_options: LossOptions = field(default_factory=LossOptions)
@@ -158,7 +136,17 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
+class TrainConfig(_Conditions):
+    """Train with one loss and one seed, judge on test."""
+
+    loss: str = "composite"
+    """Loss; an unknown name lists all."""
+    seed: int = 42
+    """Seed of weights and order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig(_Conditions):
     """Train with several losses under identical conditions, judge on test, compare."""
 
     losses: tuple[str, ...] = ("mse", "focal", "dice", "weighted_mse", "composite")
@@ -167,12 +155,6 @@ class CompareConfig:
     """Seeds of weights and order, the same for every loss. A ranking needs three or more."""
     demo: bool = False
     """Simulate data into the run folder and compare on them, with the preset smoke."""
-    data: DataConfig = field(default_factory=DataConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    loss_options: LossOptions = field(default_factory=LossOptions)
-    optimization: OptimizationConfig = field(default_factory=OptimizationConfig)
-    judging: JudgingConfig = field(default_factory=JudgingConfig)
-    run: RunConfig = field(default_factory=RunConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,9 +173,9 @@ class EvaluateConfig:
     """Split to judge on; val has served the calibration."""
     out: Path | None = None
     """JSON file. Default: the console alone."""
-    bootstrap: int = 2000
+    bootstrap: int = JudgingConfig.bootstrap
     """Resamples of the groups for the intervals; 0 = off."""
-    ci: float = 0.95
+    ci: float = JudgingConfig.ci
     """Level of the intervals."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""

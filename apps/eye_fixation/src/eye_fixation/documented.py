@@ -26,6 +26,7 @@ from eye_fixation.frames import create_sparse_frames
 from eye_fixation.metrics import CompatSums
 from eye_fixation.simvp import create_model
 from eye_fixation.task import GazeTask, given_frames
+from eye_fixation.training import INTERRUPTED
 
 __all__ = [
     "create_model",
@@ -35,8 +36,6 @@ __all__ = [
     "run_real_loss_function_analysis",
     "train_model_with_loss",
 ]
-
-SIGNALLED = 128
 
 Contents = dict[str, Any]
 Trained = tuple[nn.Module, float, list[float], list[float]]
@@ -94,7 +93,7 @@ def train_model_with_loss(
             provenance=Provenance(config="", metadata={"loss": loss_name}),
             world=world,
         )
-    if summary.exit_code > SIGNALLED:
+    if summary.exit_code > INTERRUPTED:
         raise KeyboardInterrupt
     if task.best_state:
         model.load_state_dict(task.best_state)

@@ -7,8 +7,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from common.config import Finding, Parsed, UserError, check, has_no_effect
-from common.engine.distributed import pick_device
+from common.config import NOT_NEGATIVE, Finding, Parsed, Range, UserError, check, has_no_effect, out_of_range
+from common.engine.command import choose_device
 from common.engine.logging import Console
 from common.engine.manifest import replace_text
 from common.metrics.ranking import Threshold
@@ -23,6 +23,7 @@ from eye_fixation.study import Sequences, Study, open_study
 from eye_fixation.yardsticks import CENTER, CPU, KERNEL, fit, refer, score
 
 _log = logging.getLogger("eye_fixation")
+RANGES = {NOT_NEGATIVE: ("bootstrap",), Range(0, 1, above=True, below=True): ("ci",)}
 SHOWN = ("bits", "ig_uniform", "ig_kernel", "ap", "nss", "auc", "top1", "coverage_90")
 
 
@@ -70,11 +71,7 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
 def judge_model(config: EvaluateConfig, console: Console) -> tuple[Study, Judged]:
     """Judge a checkpoint; everything but the data comes from it."""
     assert config.checkpoint is not None
-    try:
-        device = pick_device(config.device)
-    except ValueError as error:
-        raise UserError(f"--device: {error}") from error
-    predictor = Predictor.load(config.checkpoint, device=device)
+    predictor = Predictor.load(config.checkpoint, device=choose_device(config.device))
     file = predictor.file
     data = DataConfig(
         data_dir=config.data_dir,
@@ -131,11 +128,9 @@ def _findings(parsed: Parsed[EvaluateConfig]) -> list[Finding]:
             found.append(f"--baseline {config.baseline}: one of {', '.join(FITS)} is expected")
         if "device" in parsed.typed:
             found.append(has_no_effect("device", "a baseline has no network"))
-    if config.bootstrap < 0 or not 0 < config.ci < 1:
-        found.append(f"--bootstrap {config.bootstrap} and --ci {config.ci:g}: from 0, and between 0 and 1")
     if "ci" in parsed.typed and not config.bootstrap:
         found.append(has_no_effect("ci", "--bootstrap is 0"))
-    return [Finding("error", text) for text in found]
+    return [*out_of_range(config, RANGES), *(Finding("error", text) for text in found)]
 
 
 def _lines(summary: dict[str, Any], facts: dict[str, Any], count: int) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sized
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -20,10 +20,10 @@ from eye_fixation.config import DataConfig, NetworkConfig, OptimizationConfig, R
 from eye_fixation.losses import readout_bias
 from eye_fixation.openstl import load_weights
 from eye_fixation.simvp import SimVP, SimVPConfig, set_prior_bias
+from eye_fixation.simvp_config import SimVPOptions
 
 EVALUATION_BATCH = 64
 TEST_RUN_STEPS = 2
-SCHEDULES = {"plateau": "plateau", "cosine": "cosine", "none": "none"}
 
 
 class Positions(Dataset[int]):
@@ -44,16 +44,7 @@ def network_config(network: NetworkConfig, data: DataConfig, img_size: int) -> S
     return SimVPConfig(
         in_shape=(data.in_len, 1, img_size, img_size),
         out_len=data.out_len,
-        hid_S=network.hid_S,
-        hid_T=network.hid_T,
-        N_S=network.N_S,
-        N_T=network.N_T,
-        model_type=network.model_type,
-        skip=network.skip,
-        norm=network.norm,
-        mlp_ratio=network.mlp_ratio,
-        drop=network.drop,
-        drop_path=network.drop_path,
+        **{option.name: getattr(network, option.name) for option in fields(SimVPOptions)},
     )
 
 
@@ -115,7 +106,7 @@ def fit_config(optimization: OptimizationConfig, run: RunConfig, steps_per_epoch
             decay_all=True,
         ),
         schedule=ScheduleConfig(
-            name=SCHEDULES[optimization.scheduler],  # type: ignore[arg-type]  # the table's names are its
+            name=optimization.scheduler,
             plateau_patience=optimization.plateau_patience,
             plateau_factor=optimization.plateau_factor,
         ),

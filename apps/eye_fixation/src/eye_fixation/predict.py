@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.config import Finding, Parsed, UserError, check, has_no_effect
-from common.engine.distributed import pick_device
+from common.config import NOT_NEGATIVE, Finding, Parsed, Range, UserError, check, has_no_effect, out_of_range
+from common.engine.command import choose_device
 from common.engine.logging import Console
 from eye_fixation.baselines import mean_point
 from eye_fixation.data.contract import GazeData
@@ -57,7 +57,7 @@ def main(parsed: Parsed[PredictConfig]) -> int:
     """Read, cut, predict and write; return exit code 0."""
     config, console = parsed.config, Console()
     check(findings(parsed), False, _log)
-    predictor = Predictor.load(config.checkpoint, device=_device(config.device))
+    predictor = Predictor.load(config.checkpoint, device=choose_device(config.device))
     cuts = read_cuts(config, predictor)
     for label, text in _lines(config, predictor, cuts):
         console.line(label, text)
@@ -71,9 +71,7 @@ def main(parsed: Parsed[PredictConfig]) -> int:
 def findings(parsed: Parsed[PredictConfig]) -> Iterator[Finding]:
     """Yield every error and warning about the settings; no file is read."""
     config = parsed.config
-    for flag, value, least in (("--every", config.every, 1), ("--samples", config.samples, 0)):
-        if value < least:
-            yield Finding("error", f"{flag} {value}: at least {least} is expected")
+    yield from out_of_range(config, {Range(1): ("every",), NOT_NEGATIVE: ("samples",)})
     if config.out.suffix.lower() not in ("", f".{config.format}"):
         yield Finding("error", f"--out {config.out} with --format {config.format}: the file's ending differs")
     if any(path.resolve() == config.input.resolve() for path in _targets(config)):
@@ -183,13 +181,6 @@ def about(config: PredictConfig, predictor: Predictor, cuts: Cuts) -> dict[str, 
         "density": "[window, horizon, row, column], rows downwards, sum 1",
         "marginal_samples": "each horizon drawn from its own density; not joint paths",
     }
-
-
-def _device(name: str) -> torch.device:
-    try:
-        return pick_device(name)
-    except ValueError as error:
-        raise UserError(f"--device: {error}") from error
 
 
 def _targets(config: PredictConfig) -> list[Path]:

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from functools import reduce
-from math import isfinite
 
-from common.config import Finding, Parsed, flags, has_no_effect
+from common.config import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Finding,
+    Parsed,
+    Range,
+    has_no_effect,
+    out_of_range,
+)
 from eye_fixation.prepare_config import GazeConfig, PrepareConfig, SimulationConfig
 
 SCANPATHS = ("osie", "fixations")
@@ -16,6 +23,13 @@ DEFAULT_RATE = {"osie": 10.0, "fixations": 10.0, "irf": 20.0}
 DEFAULT_HOP = 7
 LARGEST_SIMULATED = 64
 """Largest simulated grid: its transition table has S to the power of 4 entries."""
+RANGES = {
+    Range(1): ("hop", "n_train", "n_val", "n_test"),
+    Range(2): ("img_size", "seq_len"),
+    POSITIVE: ("rate_hz", "screen_px", "screen_mm", "distance_mm"),
+    NOT_NEGATIVE: ("sim_seed",),
+    SHARE: ("min_valid",),
+}
 
 _GAZE = tuple(item.name for item in fields(GazeConfig))
 _SIMULATION = tuple(item.name for item in fields(SimulationConfig))
@@ -47,30 +61,13 @@ def check_settings(parsed: Parsed[PrepareConfig]) -> list[Finding]:
 
 
 def _ranges(config: PrepareConfig) -> Iterator[Finding]:
-    for flag in flags(PrepareConfig):
-        value = reduce(getattr, (*flag.groups, flag.name), config)
-        if isinstance(value, float) and not isfinite(value):
-            yield Finding("error", f"{flag.option} {value}: a finite number is expected")
-    gaze, simulation = config.gaze, config.simulation
-    sizes, lengths = config.split_sizes, (*(gaze.screen_px or (1,)), *(gaze.screen_mm or (1,)))
+    yield from out_of_range(config, RANGES)
+    sizes = config.split_sizes
     rules = {
-        "--img-size: at least 2": config.img_size >= 2,
         f"--img-size with --source sim: at most {LARGEST_SIMULATED}": (
             config.source != "sim" or config.img_size <= LARGEST_SIMULATED
         ),
-        "--rate-hz: greater than 0": config.rate_hz is None or config.rate_hz > 0,
-        "--seq-len: at least 2": config.seq_len >= 2,
-        "--hop: at least 1": config.hop is None or config.hop >= 1,
-        "--min-valid: from 0 to 1": 0 <= config.min_valid <= 1,
         "--split-sizes: three shares above 0 that sum to 1": min(sizes) > 0 and abs(sum(sizes) - 1) < 1e-6,
-        "--n-train, --n-val, --n-test: at least 1": (
-            min(simulation.n_train, simulation.n_val, simulation.n_test) >= 1
-        ),
-        "--sim-seed: not negative": simulation.sim_seed >= 0,
-        "--screen-px, --screen-mm: two finite numbers above 0": all(
-            0 < value < float("inf") for value in lengths
-        ),
-        "--distance-mm: greater than 0": gaze.distance_mm is None or gaze.distance_mm > 0,
     }
     yield from (Finding("error", text) for text, holds in rules.items() if not holds)
 

@@ -41,33 +41,39 @@ PRESETS: dict[str, SimVPSizes] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimVPConfig:
+class SimVPOptions:
+    """What a user chooses about a `SimVP`; the data decide the rest."""
+
+    hid_S: int = 64
+    """Channels of encoder and decoder."""
+    hid_T: int = 256
+    """Channels of the translator."""
+    N_S: int = 4
+    """Layers of encoder and decoder; even: every second one halves (doubles) rows and columns."""
+    N_T: int = 8
+    """Blocks of the translator; IncepU has twice as many."""
+    model_type: str = "gSTA"
+    """gSTA, IncepU, TAU or ConvMixer, in any letter case."""
+    skip: Skip = "aligned"
+    """Input frame whose first features an output frame receives: its own, the last, or a learned mean."""
+    norm: Norm = "batch"
+    """Normalisation in the translator; group: 8 groups."""
+    mlp_ratio: float = 8.0
+    """Width of a translator block's second half, in units of its channels."""
+    drop: float = 0.0
+    """Dropout of a translator block's second half."""
+    drop_path: float = 0.0
+    """Stochastic depth of the last translator block, rising from 0 at the first; 0 = off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimVPConfig(SimVPOptions):
     """What a `SimVP` is built from. UserError names the flag of a value that does not fit."""
 
     in_shape: tuple[int, int, int, int] = (10, 1, 32, 32)
     """Input frames, channels, rows and columns."""
     out_len: int = 10
     """Output frames."""
-    hid_S: int = 64
-    """Channels of encoder and decoder."""
-    hid_T: int = 256
-    """Channels of the translator."""
-    N_S: int = 4
-    """Layers of the encoder, and of the decoder; every second one halves (doubles) rows and columns."""
-    N_T: int = 8
-    """Blocks of the translator; IncepU has twice as many."""
-    model_type: str = "gSTA"
-    """gSTA, IncepU, TAU or ConvMixer, in any letter case."""
-    skip: Skip = "aligned"
-    """Which input frame's first features an output frame receives: its own, the last, or a learned mean."""
-    norm: Norm = "batch"
-    """Batch norm in the translator, or group norm of 8 groups. IncepU always has the latter."""
-    mlp_ratio: float = 8.0
-    """Width of a block's second half, in units of its channels (gSTA, TAU)."""
-    drop: float = 0.0
-    """Dropout of a block's second half (gSTA, TAU)."""
-    drop_path: float = 0.0
-    """Stochastic depth of the last block, rising from 0 at the first (gSTA, TAU)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "in_shape", tuple(self.in_shape))

@@ -14,8 +14,9 @@ import yaml
 from torch import Tensor
 
 from common.config import to_yaml
-from common.engine.checkpoint import find_checkpoint, load_checkpoint, load_weights
+from common.engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, load_weights
 from common.engine.fit import Summary, fit
+from common.engine.loading import Loaders
 from common.engine.logging import Console
 from common.engine.randomness import seed_everything
 from common.engine.run import start_run
@@ -48,6 +49,8 @@ PLACES = frozenset({"out", "results_file", "resume", "device", "num_threads", "w
 """Settings that a resumed comparison may change."""
 FREE_SETTINGS = PLACES | {"losses", "seeds", "loss", "seed", "judging"}
 RESULT = "judged.pt"
+INTERRUPTED = 128
+"""Exit codes above it say which signal ended a training."""
 FILM_SEQUENCES = 3
 
 
@@ -96,66 +99,87 @@ class Setting:
         return self.study.metadata.img_size
 
 
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A training before its first step; `initial_state` is the hash of the weights it starts from."""
+
+    loss: str
+    seed: int
+    network: SimVP
+    initial_state: str
+    task: GazeTask
+    loaders: Loaders
+
+
 def train_one(setting: Setting, loss: str, seed: int, folder: Path) -> tuple[Summary, JudgedRun | None]:
     """Train or go on training in `folder`; the judged run is None when a signal ended it."""
-    config, study = setting.config, setting.study
-    train, val = (
-        Sequences.of(data, config.data, setting.device) for data in (study.splits.train, study.splits.val)
-    )
-    network = build_network(
-        network_config(config.network, config.data, setting.img_size), config.network, seed
-    )
-    initial = state_hash(network)
-    bias = start_bias(loss, config.network, setting.img_size)
-    apply_bias(network, bias)
-    task = GazeTask(
-        network.to(setting.device),
-        build_loss(loss, config.loss_options, setting.img_size),
-        reader(train),
-        reader(val),
-        select=config.optimization.select,
-    )
+    training = open_training(setting, loss, seed)
+    summary = fit_training(setting, training, folder)
+    if summary.exit_code > INTERRUPTED:
+        return summary, None
+    best = load_checkpoint(find_checkpoint("best", folder))
+    load_weights(training.network, best.model, what=str(best.path))
+    entry = training_entry(setting, training, summary, best, folder)
+    return summary, judge_network(setting, training.network, loss, entry, training.initial_state)
+
+
+def open_training(setting: Setting, loss: str, seed: int) -> Training:
+    """Build network, task and loaders."""
+    config, splits = setting.config, setting.study.splits
+    train, val = (Sequences.of(data, config.data, setting.device) for data in (splits.train, splits.val))
+    size = setting.img_size
+    network = build_network(network_config(config.network, config.data, size), config.network, seed)
+    initial_state = state_hash(network)
+    apply_bias(network, start_bias(loss, config.network, size))
+    function = build_loss(loss, config.loss_options, size)
+    network = network.to(setting.device)
+    task = GazeTask(network, function, reader(train), reader(val), select=config.optimization.select)
     loaders = index_loaders(len(train), len(val), config.optimization.batch_size, seed)
-    settings = fit_config(config.optimization, config.run, len(loaders.batches))
-    text = to_yaml(config)
+    return Training(loss, seed, network, initial_state, task, loaders)
+
+
+def fit_training(setting: Setting, training: Training, folder: Path) -> Summary:
+    """Fit in `folder`, from where a resumed comparison left it."""
+    config, loss, seed = setting.config, training.loss, training.seed
+    provenance = Provenance(
+        config=to_yaml(config),
+        metadata={"loss": loss, "seed": seed, "data": setting.study.sha256},
+        free_settings=FREE_SETTINGS,
+        fixed_metadata=("loss", "seed", "data"),
+    )
     resuming = config.run.resume is not None and begun(folder)
     seed_everything(seed)
-    with start_run(folder, config=text, command=sys.argv, resuming=resuming) as run:
-        summary = fit(
+    with start_run(folder, config=provenance.config, command=sys.argv, resuming=resuming) as run:
+        return fit(
             run,
-            task,
-            loaders,
-            settings,
-            provenance=Provenance(
-                config=text,
-                metadata={"loss": loss, "seed": seed, "data": study.sha256},
-                free_settings=FREE_SETTINGS,
-                fixed_metadata=("loss", "seed", "data"),
-            ),
+            training.task,
+            training.loaders,
+            fit_config(config.optimization, config.run, len(training.loaders.batches)),
+            provenance=provenance,
             resume=str(folder) if resuming else None,
             sink=_sink(setting, loss, seed, folder),
         )
-    if summary.exit_code > 128:
-        return summary, None
-    best = load_checkpoint(find_checkpoint("best", folder))
-    load_weights(network, best.model, what=str(best.path))
-    paces = training_seconds(folder / "metrics.jsonl")
-    entry = {
-        "seed": seed,
+
+
+def training_entry(
+    setting: Setting, training: Training, summary: Summary, best: Checkpoint, folder: Path
+) -> dict[str, Any]:
+    """Return what the result file says of a training before it is judged."""
+    history, paces = training.task.history, training_seconds(folder / "metrics.jsonl")
+    return {
+        "seed": training.seed,
         "status": "ok",
-        "data": study.sha256,
+        "data": setting.study.sha256,
         "error": None,
-        "epochs": len(task.history),
+        "epochs": len(history),
         "best_epoch": best.epoch,
-        "best_val_loss": next(epoch["val_loss"] for epoch in task.history if epoch["step"] == best.step),
-        "train_losses": [epoch["train_loss"] for epoch in task.history],
-        "val_losses": [epoch["val_loss"] for epoch in task.history],
+        "best_val_loss": next(epoch["val_loss"] for epoch in history if epoch["step"] == best.step),
+        "train_losses": [epoch["train_loss"] for epoch in history],
+        "val_losses": [epoch["val_loss"] for epoch in history],
         "seconds": sum(paces.values()),
         "step_ms": 1000 * sum(paces.values()) / max(1, summary.steps),
         "checkpoint": str(folder / FILE_NAME),
     }
-    judged = judge_network(setting, network, loss, entry, initial)
-    return summary, judged
 
 
 def begun(folder: Path) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,17 @@ from rodent_behavior.dataset import Inputs, TrialDataset
 from rodent_behavior.export import Trained, load_checkpoint
 from rodent_behavior.judging import judge
 from rodent_behavior.labels import LabelMap, bouts
+from rodent_behavior.recordings import Recording
 from rodent_behavior.settings import IndexSettings
 from rodent_behavior.streamed_features import BackboneFeatures
 from rodent_behavior.trial_data import Trial, trial_poses
 from rodent_behavior.trials import TrialIndex, TrialSet, build_index, whole_recording
 
 RANGES = {Range(1): ("val_T", "trial_frames")}
+RATE_TOLERANCE = 0.02
+"""Largest difference from the training's frame rate that passes without a warning."""
+
+SUMMARY = "predictions.json"
 
 _log = logging.getLogger("rodent_behavior")
 
@@ -50,6 +56,9 @@ def main(parsed: Parsed[PredictConfig]) -> int:
     shortest = read_min_bout(config.min_bout, trained.file.labels)
     out = config.out or Path(f"predictions_{config.folder.resolve().name}")
     found = open_folder(config, trained)
+    warnings = rate_warnings(trained.file.fps, tuple(found.recordings.values()))
+    for text in warnings:
+        console.line("warning", text)
     slot = config.trial_frames
     if slot is None:
         slot = int(trained.file.reading["trial_frames"])
@@ -61,7 +70,33 @@ def main(parsed: Parsed[PredictConfig]) -> int:
         prediction = predict(trained, found, name, window=config.val_T, shortest=shortest)
         for path in write(out, prediction, trained.file.labels, config, slot):
             console.line("wrote", str(path))
+    content = describe(trained, found, warnings)
+    (out / SUMMARY).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
+
+
+def rate_warnings(trained_fps: float, recordings: Sequence[Recording]) -> list[str]:
+    """Return a line that counts the recordings whose frame rate is not the training's; none when all fit."""
+    other = [one for one in recordings if abs(one.fps - trained_fps) > RATE_TOLERANCE * trained_fps]
+    if not other:
+        return []
+    listed = ", ".join(f"{one.video_id} {one.fps:g}" for one in other)
+    return [
+        f"{len(other)} of {len(recordings)} recordings differ by more than {RATE_TOLERANCE:.0%} from the "
+        f"{trained_fps:g} frames per second of training, and the model counts time in frames: {listed}"
+    ]
+
+
+def describe(trained: Trained, found: TrialSet, warnings: Sequence[str]) -> dict[str, Any]:
+    """Return what was predicted, by which model, and what to be wary of, as plain types."""
+    return {
+        "checkpoint": str(trained.path),
+        "fps": trained.file.fps,
+        "recordings": {
+            name: {"frames": one.frames, "fps": one.fps} for name, one in sorted(found.recordings.items())
+        },
+        "warnings": list(warnings),
+    }
 
 
 def open_folder(config: PredictConfig, trained: Trained) -> TrialSet:

@@ -28,6 +28,7 @@ from rodent_behavior.data import open_data
 from rodent_behavior.dlc import DEFAULT_KP_NAMES
 from rodent_behavior.plan import plan_balance
 from rodent_behavior.train import build_inputs, build_loaders, build_network, build_task, fit_config
+from rodent_behavior.trials import TrialIndex
 
 SLOT, SHORT = 60, 50
 WIDTH, HEIGHT = 64, 48
@@ -42,6 +43,12 @@ KEYS = [SampleKey(index=index % 4, epoch=3, draw=index) for index in range(24)]
 BODY = np.array([(32, 12), (32, 36), (26, 16), (38, 16), (25, 32), (39, 32)], dtype=np.float64)
 BOUTS = ((1, 5), (2, 10), (6, 8), (7, 9))
 """Raw id and frames of what an animal does in every trial."""
+
+ANY_TRIAL = TrialIndex(
+    video_id="m", video_path=None, pose_path=None, label_path=None, trial=1, slot_start=0, label_start=0,
+    rows=0, fps=25.0, width=9, height=9, video_frames=99, pose_rows=99, group="m",
+)  # fmt: skip
+"""A trial of no particular place."""
 
 
 def write_recordings(root: Path) -> Path:

@@ -33,9 +33,11 @@ from rodent_behavior.judging import (
 )
 from rodent_behavior.labels import LabelMap, bouts
 from rodent_behavior.objective import IGNORE
+from rodent_behavior.onsets import onset_errors
 from rodent_behavior.settings import IndexSettings
 from rodent_behavior.splits import Split
 from rodent_behavior.streamed_features import BackboneFeatures
+from rodent_behavior.thresholds import threshold_f1
 from rodent_behavior.trial_data import load_trials
 from rodent_behavior.trials import TrialIndex, TrialSet, build_index
 
@@ -61,7 +63,7 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
         for trial in judge(trained.network, trials, config.val_T)
     ]
     content = report(judged, trained, resamples=config.bootstrap)
-    for line in report_lines(content, labels):
+    for line in report_lines(content):
         console.raw(line)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
@@ -101,9 +103,21 @@ def report(judged: Sequence[JudgedTrial], trained: Trained, *, resamples: int) -
         "calibration": calibration(judged, trained),
         "average_precision": average_precisions(judged, trained),
         "bouts": bout_counts(judged, labels),
+        "onset_error": onset_errors(judged, labels),
+        "thresholds": threshold_report(judged, trained),
         "false_bouts_per_minute": false_bouts_per_minute(judged, labels),
         "per_video": per_video(judged, labels),
     }
+
+
+def threshold_report(judged: Sequence[JudgedTrial], trained: Trained) -> dict[str, dict[str, float]] | None:
+    """Return the F1 of every behaviour at its threshold; None without thresholds, and on the groups that
+    chose them or the weights."""
+    split, thresholds = trained.file.split, trained.file.best_thresholds
+    chosen_on = {*split["train"], *split["val"]}
+    if thresholds is None or chosen_on & {trial.index.group for trial in judged}:
+        return None
+    return threshold_f1(judged, trained.temperature, thresholds, trained.file.labels.names)
 
 
 def calibration(judged: Sequence[JudgedTrial], trained: Trained) -> dict[str, float]:
@@ -156,7 +170,7 @@ def per_video(judged: Sequence[JudgedTrial], labels: LabelMap) -> dict[str, dict
     return table
 
 
-def report_lines(content: dict[str, Any], labels: LabelMap) -> list[str]:
+def report_lines(content: dict[str, Any]) -> list[str]:
     """Return the numbers as text."""
     lines = [f"{content['trials']} trials of {len(content['groups'])} groups"]
     if content["trained_on"]:
@@ -165,13 +179,23 @@ def report_lines(content: dict[str, Any], labels: LabelMap) -> list[str]:
         f"  {row['name']:<20} {_number(row['value'])}   [{_number(row['low'])}, {_number(row['high'])}]"
         for row in content["summary"]
     ]
-    lines.append(f"  {'class':<20} {'frames':>8} {'F1':>8} {'Recall':>8} {'Precision':>10}")
+    return lines + class_lines(content)
+
+
+def class_lines(content: dict[str, Any]) -> list[str]:
+    """Return the table of behaviours: F1, recall, precision, onset error, and F1 at known thresholds."""
+    onsets, thresholds = content["onset_error"], content["thresholds"]
+    head = f"  {'class':<20} {'frames':>8} {'F1':>8} {'Recall':>8} {'Precision':>10} {'onset ms':>9}"
+    lines = [head + (f" {'F1 at p':>8} {'p':>8}" if thresholds else "")]
     for row in content["classes"]:
-        values = "".join(
-            f"{_number(row[key]['value']):>{9 + (key == 'Precision') * 2}}"
-            for key in ("F1", "Recall", "Precision")
-        )
-        lines.append(f"  {row['name']:<20} {row['support']:>8}{values}")
+        f1, recall, precision = (_number(row[key]["value"]) for key in ("F1", "Recall", "Precision"))
+        onset = onsets.get(row["name"], {"median_ms": math.nan})["median_ms"]
+        shown = f"{onset:.0f}" if math.isfinite(onset) else "n/a"
+        line = f"  {row['name']:<20} {row['support']:>8} {f1:>8} {recall:>8} {precision:>10} {shown:>9}"
+        if thresholds:
+            at = thresholds[row["name"]]
+            line += f" {_number(at['f1']):>8} {_number(at['threshold']):>8}"
+        lines.append(line)
     return lines
 
 

@@ -36,9 +36,10 @@ PLAIN = (
 class ModelFile:
     """What a model file says besides its weights; plain types, `contents` and `load_model` convert.
 
-    `temperature` divides the logits before softmax. `split` lists the groups of each side. `settings` is the
-    text of the training configuration, `reading` how files were found and aligned: arguments of
-    `IndexSettings` that are plain types. `run` is the name of the run folder.
+    `temperature` divides the logits before softmax; `best_thresholds` is what `fit_thresholds` returned.
+    `split` lists the groups of each side. `settings` is the text of the training configuration, `reading` how
+    files were found and aligned: arguments of `IndexSettings` that are plain types. `run` is the name of the
+    run folder.
     """
 
     model: BehaviorModelConfig
@@ -63,6 +64,7 @@ class ModelFile:
     temperature: dict[str, Any] | None = None
     reading: dict[str, Any] = field(default_factory=dict)
     run: str = ""
+    best_thresholds: dict[str, Any] | None = None
 
     def index_arguments(self) -> dict[str, Any]:
         """Return the arguments of `IndexSettings` that make files be read as in training."""
@@ -95,6 +97,7 @@ class ModelFile:
                 "export": list(labels.export),
                 "ignore": list(labels.ignore),
             },
+            "best_thresholds": self.best_thresholds,
             "best_val_f1": None if self.val_metrics is None else self.val_metrics["macro_f1"],
             "kp_names": list(self.kp_names),
             "axis_points": None if self.axis_points is None else list(self.axis_points),
@@ -210,6 +213,7 @@ def _model_file(contents: Mapping[str, Any]) -> ModelFile:
         else Normalizer(*(np.array(normalizer[part], np.float32) for part in ("mean", "std"))),
         frame_size=(contents["frame_size"][0], contents["frame_size"][1]),
         resize=Resize(contents["img_size"], contents["resize_mode"]),
+        best_thresholds=contents.get("best_thresholds"),
         **{name: contents[name] for name in PLAIN},
     )
 

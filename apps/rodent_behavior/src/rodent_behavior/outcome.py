@@ -43,6 +43,7 @@ from rodent_behavior.labels import LabelMap
 from rodent_behavior.network import BehaviorNetwork
 from rodent_behavior.settings import read_aliases
 from rodent_behavior.task import BehaviorTask
+from rodent_behavior.thresholds import fit_thresholds
 from rodent_behavior.trial_data import PoseEncoder
 
 SIGNAL_BASE = 128
@@ -163,7 +164,9 @@ def finish(
     trials = TrialDataset(data.val, inputs, opened=lambda: trained.file.epoch > task.opened_since())
     judged = judge(trained.network, trials, config.run.val_T)
     temperature = calibrate(judged, "val")
-    file = replace(trained.file, temperature=temperature.to_dict())
+    names = data.labels.names
+    thresholds = fit_thresholds(judged, temperature.value, names) if data.split.test else None
+    file = replace(trained.file, temperature=temperature.to_dict(), best_thresholds=thresholds)
     best.rewrite(file, trained.network.state_dict())
     write_judgement(run, judged, data.labels, step=trained.file.step, epoch=trained.file.epoch)
     write_ethograms(run, judged, data.labels, temperature.value, summary)
@@ -171,6 +174,8 @@ def finish(
     console.raw(f"Training complete! Best val macro F1: {summary.best:.4f}")
     console.raw(f"Checkpoint saved to: {best.path}")
     console.line("calibrate", f"temperature {temperature.value:.3f} on val")
+    if thresholds is not None:
+        console.line("calibrate", "thresholds on val; evaluate --split test says what they are worth")
     console.line("report", str(write_report(run.folder)))
 
 

@@ -372,7 +372,7 @@ class PredictConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig:
-    """Generate trials, train on them, evaluate and predict; nothing is downloaded."""
+    """Generate trials, train on them, evaluate, predict, stream and replay; nothing is downloaded."""
 
     out: Path = Path("demo/rodent_behavior")
     """Folder for everything."""

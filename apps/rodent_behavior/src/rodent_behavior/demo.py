@@ -12,10 +12,11 @@ from rodent_behavior.config import DemoConfig
 from rodent_behavior.synth import generate
 
 VIDEOS, TRIALS = 8, 3
+TRIGGER = "paw_withdraw=0.5"
 
 
 def main(parsed: Parsed[DemoConfig]) -> int:
-    """Generate, examine, train, evaluate and predict; return the first exit code that is not 0."""
+    """Generate, examine, train, evaluate, predict, stream and replay; return the first exit code not 0."""
     config, console = parsed.config, Console()
     home = config.out
     run = home / "runs" / "demo"
@@ -30,14 +31,20 @@ def main(parsed: Parsed[DemoConfig]) -> int:
     data = ["--annotations", str(home / "Annotations"), "--videos", str(home / "Videos")]
     model = str(home / "best_model_multitask.pt")
     train = (
-        f"--backbone none --epochs {config.epochs} --lr 1e-3 --train_T 180 --num_workers 0 --val_share 0.25"
+        f"--backbone none --causal --epochs {config.epochs} --lr 1e-3 --train_T 180 --num_workers 0 "
+        "--val_share 0.25"
     )
     predict = ["--format", "table", "bouts", "--video", "--out", str(home / "predictions")]
+    session = str(home / "session")
+    poses = str(next(recording.glob("*DLC*.csv")))
+    live = ["--poses", poses, "--trigger", TRIGGER, "--record", session]
     commands = (
         ["doctor", *data],
         ["train", *data, *train.split(), "--run_dir", str(run)],
         ["evaluate", "--checkpoint", model, *data, "--out", str(home / "evaluation")],
         ["predict", str(recording), "--checkpoint", model, *predict],
+        ["live", "--checkpoint", model, *live],
+        ["replay", session, "--checkpoint", model],
     )
     return next((code for code in map(_run, commands) if code), 0)
 

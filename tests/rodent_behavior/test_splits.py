@@ -67,9 +67,27 @@ def test_one_group_stays_on_each_side() -> None:
     assert [len(three[side]) for side in ("train", "val", "test")] == [1, 1, 1]
 
 
+def test_a_side_of_share_0_is_empty_and_needs_no_group() -> None:
+    assert split_groups(counts_of([5]), val_share=0) == {"train": ("v00",), "val": (), "test": ()}
+    counts = counts_of([5, 5], [5, 5], [5, 5])
+    sides = split_groups(counts, val_share=0, test_share=0.3)
+    assert [len(sides[side]) for side in ("train", "val", "test")] == [2, 0, 1]
+    with pytest.raises(UserError, match="too few"):
+        split_groups(counts_of([5]), val_share=0, test_share=0.3)
+    nothing = np.zeros(2, dtype=np.int64)
+    assert class_warnings(np.array([5, 0]), nothing, ("rest", "lick")) == [
+        "lick is absent from training: its weight is 0"
+    ]
+
+
 @pytest.mark.parametrize(
     ("val", "test", "message"),
-    [(0, 0, "--val_share"), (1, 0, "--val_share"), (0.5, 0.5, "--test_share"), (0.5, -0.1, "--test_share")],
+    [
+        (-0.1, 0, "--val_share"),
+        (1, 0, "--val_share"),
+        (0.5, 0.5, "--test_share"),
+        (0.5, -0.1, "--test_share"),
+    ],
 )
 def test_bad_shares_are_named(val: float, test: float, message: str) -> None:
     with pytest.raises(UserError, match=message):

@@ -15,7 +15,7 @@ OUT_OF_RANGE = """
 --dropout 1|--dropout -0.1|--head_dropout 1|--focal_gamma -1|--label_smoothing 1|--label_smoothing -0.1
 --lambda_smooth -1|--lambda_tmse -1|--lambda_kp -1|--kp_beta 0|--rare_boost_cap 0.9|--rare_threshold_share 1
 --rare_threshold_share -1|--rare_margin -1|--max_weight_ratio 0.5|--kp_jitter_std 0.21|--kp_jitter_std -0.1
---aug_hflip 1.1|--aug_roll -1|--max_gap -1|--val_share 0|--val_share 1|--test_share 1|--kp_likelihood_thr 1.1
+--aug_hflip 1.1|--aug_roll -1|--max_gap -1|--val_share -1|--val_share 1|--test_share 1|--kp_likelihood_thr 1.1
 --min_frames 0|--fps 0|--frame_size 64|--frame_size 0,48|--hidden_dim 0|--hidden_dim 1|--num_layers 0
 --refinements -1|--kp_names mouth|--kp_names mouth,mouth|--kp_alias nose|--kp_alias a=elbow
 --pose_features generic --axis_points mouth|--pose_features generic --axis_points mouth,elbow
@@ -56,6 +56,7 @@ def test_a_value_out_of_range_is_an_error_that_names_the_flag(words, files, base
         ("--temporal_model tcn --hidden_dim 12", ["--hidden_dim", "multiple of 8"]),
         ("--split_file {tmp}/split.json --val_share 0.2", ["--split_file", "--val_share"]),
         ("--split_file {tmp}/split.json --test_share 0.2", ["--split_file", "--test_share"]),
+        ("--val_share 0 --lr_schedule plateau", ["--val_share 0", "--lr_schedule plateau"]),
         ("--group_by trial --group_regex (?P<group>.)", ["--group_by trial", "--group_regex"]),
         ("--group_regex rat_(?P<group>.)", ["--group_regex", "mouse_1"]),
         ("--backbone_type vit_2d", ["--backbone_type vit_2d", "--encoder_name", "vit_small_patch14_dinov2"]),
@@ -111,6 +112,8 @@ def test_what_cannot_go_together_is_refused_by_name(words, texts, files, base, t
         ("--model_type action_only --kp_task copy", "kp-task: --model_type is action_only"),
         ("--model_type action_only --kp_beta 1", "kp-beta: --model_type is action_only"),
         ("--lambda_kp 0 --kp_task copy", "kp-task: --lambda_kp is 0"),
+        ("--val_share 0 --early_stopping_patience 3", "early-stopping-patience: --val_share is 0"),
+        ("--val_share 0 --val_T 40", "val-T: --val_share is 0"),
         ("--clip_T 8", "clip-T: --backbone is none"),
         ("--img_size 32", "img-size: --backbone is none"),
         ("--aug_brightness 0.1", "aug-brightness: --backbone is none"),

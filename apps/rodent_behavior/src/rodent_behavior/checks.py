@@ -92,9 +92,17 @@ def _contradictions(parsed: Parsed[TrainConfig]) -> Iterator[Finding]:
         "--split_file with --val_share or --test_share: the file lists the groups": (
             config.split.split_file is not None and bool({"val_share", "test_share"} & typed)
         ),
+        "--val_share 0 with --lr_schedule plateau: there is no Val macro F1 to follow": (
+            _unjudged(config) and optimizer.lr_schedule == "plateau"
+        ),
         **_backbone_contradictions(parsed),
     }
     yield from (Finding("error", text) for text, holds in rules.items() if holds)
+
+
+def _unjudged(config: TrainConfig) -> bool:
+    """Return whether nothing is held out for validation."""
+    return config.split.val_share == 0 and config.split.split_file is None
 
 
 def _backbone_contradictions(parsed: Parsed[TrainConfig]) -> dict[str, bool]:
@@ -131,6 +139,7 @@ def _idle(config: TrainConfig) -> dict[str, tuple[str, bool]]:
         (("ema_decay",), "--use_ema is off", not config.optimizer.use_ema),
         (WANDB_NAMES, "--use_wandb is off", not config.run.use_wandb),
         (("lr_patience", "lr_factor"), "--lr_schedule is cosine", config.optimizer.lr_schedule == "cosine"),
+        (("early_stopping_patience", "val_T"), "--val_share is 0", _unjudged(config)),
         (("clip_T",), f"--backbone {model.backbone} takes single frames", True),
         (("random_backbone",), f"--backbone is {model.backbone}", model.backbone in ("none", "tiny_cnn")),
         (("freeze_backbone_epochs", "backbone_lr_scale"), "--unfreeze_blocks is 0",

@@ -85,7 +85,7 @@ class SplitConfig:
     group_regex: str | None = None
     """Expression with (?P<group>...) that finds the unit, such as the animal, in a video's name."""
     val_share: float = 0.1
-    """Share of labelled frames for validation."""
+    """Share of labelled frames for validation; 0 = train all epochs and export the last weights, unscored."""
     test_share: float = 0.0
     """Share of labelled frames for test."""
     split_file: Path | None = None

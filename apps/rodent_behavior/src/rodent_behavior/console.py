@@ -13,12 +13,16 @@ if TYPE_CHECKING:
 
 
 def epoch_block(report: EpochReport, objective: Objective, labels: LabelMap, epochs: int) -> list[str]:
-    """Return the lines of one epoch, from `Epoch 45/200` to the F1 of every class."""
+    """Return the lines of one epoch, from `Epoch 45/200` to the F1 of every class if anything was judged."""
     action, keypoints = action_and_keypoints(report.train, objective)
     valid = report.valid
     lines = [
         f"Epoch {report.epoch}/{epochs}",
         f"Train loss: {report.train['loss']:.4f} (action: {action:.4f}, kp: {keypoints:.4f})",
+    ]
+    if "macro_f1" not in valid:
+        return lines
+    lines += [
         f"Val loss: {valid['loss']:.4f}",
         f"Val macro F1: {valid['macro_f1']:.4f}{_averaged(valid, labels)}",
         f"Val segment F1@0.3: {valid['segment_f1_0.3']:.4f}",

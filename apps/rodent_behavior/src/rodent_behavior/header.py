@@ -38,6 +38,7 @@ def print_header(
         *(("skipped", f"{number} {kind}") for kind, number in data.found.skip_counts.items()),
         ("labels", _labels_line(data)),
         ("split", _split_line(data)),
+        *_unjudged_lines(config, data),
         ("model", _model_line(config, network)),
         ("model", _reach_line(network, data.fps)),
         *_backbone_lines(config, network),
@@ -54,8 +55,8 @@ def print_header(
         "mode": "max",
         "meaning": "mean F1 of the behaviours present in the validation labels, every frame once",
     }
-    header = [f"{label:<8} {text}" for label, text in lines]
-    run.events.write("header", 0, 0, {"lines": header, "headline": headline})
+    header = {"lines": [f"{label:<8} {text}" for label, text in lines]}
+    run.events.write("header", 0, 0, header | ({"headline": headline} if data.val else {}))
     run.events.write("statistics", 0, 0, {"statistics": statistics.to_dict()})
     run.events.write("balance", 0, 0, {"budget": plan.budget.to_dict(), "lines": block})
 
@@ -95,6 +96,12 @@ def _labels_line(data: BehaviorData) -> str:
 def _split_line(data: BehaviorData) -> str:
     parts = [f"{side} {', '.join(groups)}" for side, groups in data.split.to_dict().items() if groups]
     return f"{data.split.how}: " + "   ".join(parts)
+
+
+def _unjudged_lines(config: TrainConfig, data: BehaviorData) -> list[tuple[str, str]]:
+    if data.val:
+        return []
+    return [("split", f"no validation: {config.run.epochs} epochs, the last weights are kept, no scores")]
 
 
 def _model_line(config: TrainConfig, network: BehaviorNetwork) -> str:

@@ -76,11 +76,13 @@ class BestModel:
 
     def write(self, state: dict[str, Tensor], report: EpochReport) -> list[str]:
         """Write the weights that were validated; return the console line."""
-        self.file = replace(self.file, epoch=report.epoch, step=report.step, val_metrics=dict(report.valid))
+        judged = "macro_f1" in report.valid
+        metrics = dict(report.valid) if judged else None
+        self.file = replace(self.file, epoch=report.epoch, step=report.step, val_metrics=metrics)
         previous = None if self._written else self.path.with_name(PREVIOUS)
         self.rewrite(self.file, state, keep_previous=previous)
         self._written = True
-        return [f"[info] Saved best checkpoint to {self.path}"]
+        return [f"[info] Saved {'best' if judged else 'last'} checkpoint to {self.path}"]
 
     def rewrite(
         self, file: ModelFile, state: dict[str, Tensor], *, keep_previous: Path | None = None
@@ -159,6 +161,11 @@ def finish(
     trained = load_best(best, config)
     if trained.file.run != run.folder.name:
         console.line("done", f"{best.path} holds a model of run {trained.file.run}: not judged, no report")
+        return
+    if not data.val:
+        console.raw(f"Training complete! Weights after epoch {trained.file.epoch}, not validated")
+        console.raw(f"Checkpoint saved to: {best.path}")
+        console.line("done", "no validation: no scores, no calibration, no report")
         return
     trained.network.to(next(task.model.parameters()).device)
     trials = TrialDataset(data.val, inputs, opened=lambda: trained.file.epoch > task.opened_since())

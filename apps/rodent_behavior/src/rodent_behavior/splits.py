@@ -78,7 +78,7 @@ def make_split(
     counts = group_counts(trials, actions, num_classes)
     if split_file is not None:
         return read_split(split_file, counts)
-    _require_groups(trials, counts, 3 if test_share > 0 else 2)
+    _require_groups(trials, counts, 1 + (val_share > 0) + (test_share > 0))
     sides = split_groups(counts, val_share=val_share, test_share=test_share, seed=seed)
     how = f"{len(counts)} groups, seed {seed}"
     return Split(sides["train"], sides["val"], sides["test"], how)
@@ -95,19 +95,23 @@ def split_groups(
 
     A side is the first prefix of one of 200 seeded permutations of the sorted names that reaches its share
     of all labelled frames: the one with most classes on both sides, then with the closest share, then of the
-    lowest number. Test is taken first, then validation from what is left. UserError when a share is not in
-    0..1 (validation: above 0) or groups are too few for a side each.
+    lowest number. Test is taken first, then validation from what is left; a side of share 0 is empty.
+    UserError when a share is not in 0..1 or groups are too few for a side each.
     """
     _check_shares(val_share, test_share)
     names = sorted(counts)
-    if len(names) < (3 if test_share > 0 else 2):
+    if len(names) < 1 + (val_share > 0) + (test_share > 0):
         raise UserError(f"{len(names)} groups are too few to split")
     total = int(sum(counts[name].sum() for name in names))
     test: tuple[str, ...] = ()
     if test_share > 0:
-        test = _best_part({name: counts[name] for name in names}, test_share * total, (seed, 0), keep=2)
+        test = _best_part(
+            {name: counts[name] for name in names}, test_share * total, (seed, 0), keep=1 + (val_share > 0)
+        )
     left = {name: counts[name] for name in names if name not in test}
-    val = _best_part(left, val_share * total, (seed, 1), keep=1)
+    val: tuple[str, ...] = ()
+    if val_share > 0:
+        val = _best_part(left, val_share * total, (seed, 1), keep=1)
     return {"train": tuple(name for name in left if name not in val), "val": val, "test": test}
 
 
@@ -161,15 +165,18 @@ def class_problem(train: Counts, names: Sequence[str]) -> str | None:
 
 
 def class_warnings(train: Counts, val: Counts, names: Sequence[str]) -> list[str]:
-    """Return a line per class that training or validation lacks, for counts [C] of both."""
+    """Return a line per class that training or validation lacks, for counts [C] of both.
+
+    Without any frame for validation, nothing is expected of it.
+    """
     absent = [f"{name} is absent from training: its weight is 0" for name, n in zip(names, train) if not n]
     unseen = [f"{name} is absent from validation: its F1 is n/a" for name, n in zip(names, val) if not n]
-    return absent + unseen
+    return absent + unseen if val.any() else absent
 
 
 def _check_shares(val_share: float, test_share: float) -> None:
-    if not 0 < val_share < 1:
-        raise UserError(f"--val_share {val_share} must lie between 0 and 1")
+    if not 0 <= val_share < 1:
+        raise UserError(f"--val_share {val_share} must be >= 0 and below 1")
     if not 0 <= test_share < 1 or val_share + test_share >= 1:
         raise UserError(
             f"--test_share {test_share} must be >= 0 and leave training frames beside --val_share {val_share}"

@@ -32,16 +32,20 @@ class Opening:
     lr_scale: float
 
 
+UNJUDGED = Headline("epochs_trained", "max")
+"""What stands for a score when nothing is held out: it grows, so the last weights are kept."""
+
+
 class BehaviorTask(Task):
     """Actions per frame and hidden keypoints, judged on whole trials.
 
     Training batches are windows; a validation batch is one trial. `on_best` is called with the weights that
     were validated whenever they are the best so far, and returns console lines; `say` with a line when the
-    backbone opens.
+    backbone opens. Unless `judged`, there are no validation trials and the latest weights count as the best.
     """
 
     headline = Headline("macro_f1", "max")
-    console_metrics = ("segment_f1_0.3",)
+    console_metrics: tuple[str, ...] = ("segment_f1_0.3",)
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class BehaviorTask(Task):
         on_best: Callable[[dict[str, Tensor], EpochReport], list[str]] | None = None,
         say: Callable[[str], None] | None = None,
         epochs: int = 0,
+        judged: bool = True,
     ) -> None:
         self.model: BehaviorNetwork = network
         self.objective, self.labels = objective, labels
@@ -69,6 +74,9 @@ class BehaviorTask(Task):
         self.edit = EditScore(len(labels.names), background=background, ignore_index=IGNORE)
         self.points = KeypointError(num_keypoints) if objective.keypoint_weight else None
         self.validated: dict[str, Tensor] = {}
+        self.epoch, self.judged = 0, judged
+        if not judged:
+            self.headline, self.console_metrics = UNJUDGED, ()
 
     def parameter_groups(self, lr: float, weight_decay: float, *, decay_all: bool) -> list[dict[str, Any]]:
         """Return groups of the heads and, at its own rate, of every backbone block that will be opened."""
@@ -88,6 +96,7 @@ class BehaviorTask(Task):
     def begin_epoch(self, epoch: int) -> None:
         """Forget the last epoch's training frames; open the backbone when it is time."""
         self.train_matrix.reset()
+        self.epoch = epoch
         opening = self.opening
         if opening is not None and epoch >= opening.epoch and not self.model.opened:
             parameters = self.model.open_blocks(opening.blocks)
@@ -161,6 +170,8 @@ class BehaviorTask(Task):
         """Return every metric of the validation trials, and keep the weights they belong to."""
         state = self.model.state_dict()
         self.validated = {name: value.detach().cpu().clone() for name, value in state.items()}
+        if not self.judged:
+            return {self.headline.metric: float(self.epoch + 1)}
         values = frame_metrics(self.matrix, self.labels)
         found = self.segments.compute()
         values |= {f"segment_f1_{level:g}": found.at(level) for level in SEGMENT_IOU}

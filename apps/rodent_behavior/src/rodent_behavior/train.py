@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any
+
+from torch.utils.data import DataLoader
 
 from common.balancing.samplers import RepeatSampler, ShardedEvalSampler
 from common.config import Parsed, UserError, check, to_yaml
@@ -202,10 +205,6 @@ def build_loaders(
         world=world.size,
     )
     batches = Batches(sampler, run.batch_size)
-    judged = TrialDataset(
-        data.val, inputs, opened=lambda: network.opened > 0, copy=config.loss.kp_task == "copy"
-    )
-    evaluation = Batches(ShardedEvalSampler(len(judged), rank=world.rank, world=world.size), 1)
     return Loaders(
         train=make_loader(
             dataset,
@@ -216,8 +215,21 @@ def build_loaders(
         ),
         sampler=sampler,
         batches=batches,
-        valid=make_loader(judged, evaluation, collate=collate),
+        valid=build_valid_loader(config, data, inputs, network, world),
     )
+
+
+def build_valid_loader(
+    config: TrainConfig, data: BehaviorData, inputs: Inputs, network: BehaviorNetwork, world: World
+) -> DataLoader[Any]:
+    """Return whole validation trials one by one, nothing when none are held out."""
+    judged = TrialDataset(
+        data.val, inputs, opened=lambda: network.opened > 0, copy=config.loss.kp_task == "copy"
+    )
+    if not data.val:
+        return DataLoader(judged)
+    evaluation = Batches(ShardedEvalSampler(len(judged), rank=world.rank, world=world.size), 1)
+    return make_loader(judged, evaluation, collate=collate)
 
 
 def build_task(
@@ -239,6 +251,7 @@ def build_task(
         on_best=None if best is None else best.write,
         say=console.raw,
         epochs=config.run.epochs,
+        judged=bool(data.val),
     )
 
 

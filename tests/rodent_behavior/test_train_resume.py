@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from rodent_pieces import SMALL
 
 from common.engine.checkpoint import find_checkpoint
@@ -108,6 +109,22 @@ def test_a_run_of_other_things_cannot_be_resumed(train, files):
         assert second.err.startswith("error: cannot resume, these differ:")
         assert text in second.err
     assert same(before, first.weights())
+
+
+def test_more_epochs_keep_the_warm_up_of_the_first_run(train):
+    first = train("--epochs 2", name="a")
+    again = f"--run_dir {first.folder} --resume last"
+    refused = train(f"{again} --epochs 4 --warmup_epochs 2", name="a")
+    assert refused.code == 2
+    assert "warmup_epochs" in refused.err
+    shorter = train(f"{again} --epochs 1", name="a")
+    assert shorter.code == 2
+    assert "--epochs 1: the run to resume warms up for 1 epochs" in shorter.err
+    longer = train(f"{again} --epochs 4", name="a")
+    assert longer.code == 0, longer.err
+    settings = yaml.safe_load((first.folder / "config.yaml").read_text())
+    assert (settings["run"]["epochs"], settings["optimizer"]["warmup_epochs"]) == (4, 1)
+    assert len(longer.metrics("epoch")) == 4
 
 
 @pytest.mark.parametrize(

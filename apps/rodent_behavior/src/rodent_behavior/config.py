@@ -215,7 +215,7 @@ class OptimizerConfig:
     min_lr: float = 1e-6
     """Smallest learning rate."""
     warmup_epochs: int = 10
-    """Epochs of linear warm-up; unless typed, at most half of --epochs."""
+    """Epochs of linear warm-up; unless typed, at most half of --epochs, or as before on --resume."""
     clip_norm: float = 1.0
     """Largest gradient norm; 0 = off."""
     use_ema: bool = False

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader
 
 from common.balancing.samplers import RepeatSampler, ShardedEvalSampler
-from common.config import Parsed, UserError, check, to_yaml
+from common.config import Parsed, UserError, check, from_yaml, to_yaml
 from common.engine.command import (
     choose_precision,
     open_run_folder,
@@ -64,7 +66,7 @@ _log = logging.getLogger("rodent_behavior")
 def main(parsed: Parsed[TrainConfig]) -> int:
     """Train as configured; return the exit code: 0 done, 1 failed, 2 bad input, 130/143 signal."""
     check(check_training(parsed), parsed.config.run.strict_config_validation, _log)
-    config = resolved(parsed)
+    config = keep_warmup(resolved(parsed), parsed.typed)
     return run_training(
         lambda world: train(config, parsed, world), config.run.device, bad_input=(VideoError,)
     )
@@ -313,6 +315,22 @@ def resumed_folder(config: TrainConfig) -> Path:
     if given is None:
         raise UserError(f"--resume {resume} needs --run_dir")
     return require_checkpoints(given, resume)
+
+
+def keep_warmup(config: TrainConfig, typed: Collection[str]) -> TrainConfig:
+    """Return the settings with the warm-up of the run that is resumed, unless one is typed.
+
+    It was derived from the first number of epochs; another one must not change the steps already taken.
+    """
+    if config.run.resume is None or config.run.test_run or "warmup_epochs" in typed:
+        return config
+    first = resumed_folder(config) / "config.yaml"
+    if not first.is_file():
+        return config
+    warmup = from_yaml(TrainConfig, first).optimizer.warmup_epochs
+    if warmup >= config.run.epochs:
+        raise UserError(f"--epochs {config.run.epochs}: the run to resume warms up for {warmup} epochs")
+    return replace(config, optimizer=replace(config.optimizer, warmup_epochs=warmup))
 
 
 def run_name(config: TrainConfig) -> str:

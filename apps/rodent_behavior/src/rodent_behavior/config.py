@@ -350,6 +350,10 @@ class PredictConfig:
     """Weights file of the backbone, for a model exported without it."""
     pose_dir: Path | None = None
     """Folder of the DeepLabCut files. Default: the folder of the videos."""
+    annotations: Path | None = None
+    """Folder of label files that say where trials lie; each is predicted by itself, as `evaluate` does."""
+    manifest: Path | None = None
+    """CSV `video,trial,start,rows,group` that overrides where the trials of --annotations lie."""
     frame_size: str | None = None
     """`W,H` in pixels, only when neither video nor metadata says it."""
     fps: float | None = None
@@ -361,7 +365,8 @@ class PredictConfig:
     video: bool = False
     """Also write the video with the behaviour drawn on it."""
     trial_frames: int | None = None
-    """Frames per trial in the formats annotation and bouts. Default: as in training."""
+    """Frames of a trial's slot: for --annotations, and for the formats annotation and bouts without them.
+    Default: as in training."""
     val_T: int = RunConfig.val_T
     """Frames of a window."""
     out: Path | None = None

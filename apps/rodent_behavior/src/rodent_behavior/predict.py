@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,26 +24,41 @@ from rodent_behavior.dataset import Inputs, TrialDataset
 from rodent_behavior.export import Trained, load_checkpoint
 from rodent_behavior.judging import judge
 from rodent_behavior.labels import LabelMap, bouts
-from rodent_behavior.recordings import Recording
+from rodent_behavior.recordings import Probe, Recording
 from rodent_behavior.settings import IndexSettings
 from rodent_behavior.streamed_features import BackboneFeatures
 from rodent_behavior.trial_data import Trial, trial_poses
-from rodent_behavior.trials import TrialIndex, TrialSet, build_index, whole_recording
+from rodent_behavior.trials import (
+    TrialIndex,
+    TrialSet,
+    build_index,
+    collect_trials,
+    trials_and_rest,
+    whole_recording,
+)
 
 RANGES = {Range(1): ("val_T", "trial_frames")}
 RATE_TOLERANCE = 0.02
 """Largest difference from the training's frame rate that passes without a warning."""
 
 SUMMARY = "predictions.json"
+PASSED_OVER = {"no files", "no video", "unused video", "short video", "short trial"}
+"""Why a label file says nothing about the recordings of a folder."""
+
+Trials = Mapping[str, tuple[TrialIndex, ...]]
 
 _log = logging.getLogger("rodent_behavior")
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Merged class int64 [T] and calibrated probabilities float32 [T, C] of every frame of a recording."""
+    """Merged class int64 [T] and calibrated probabilities float32 [T, C] of every frame of a recording.
+
+    `parts` are its trials, predicted one by one, and the stretches around them; empty when none were given.
+    """
 
     index: TrialIndex
+    parts: tuple[TrialIndex, ...]
     actions: NDArray[np.int64]
     probabilities: NDArray[np.float32]
 
@@ -55,7 +71,11 @@ def main(parsed: Parsed[PredictConfig]) -> int:
     trained.network.to(choose_device(config.device))
     shortest = read_min_bout(config.min_bout, trained.file.labels)
     out = config.out or Path(f"predictions_{config.folder.resolve().name}")
-    found = open_folder(config, trained)
+    probe = functools.cache(probe_video)  # counts frames by decoding them
+    found = open_folder(config, trained, probe)
+    trials = open_trials(config, trained, probe, console)
+    for line in trial_lines(trials, found, trained.file.reading):
+        console.line("trials", line)
     warnings = rate_warnings(trained.file.fps, tuple(found.recordings.values()))
     for text in warnings:
         console.line("warning", text)
@@ -67,10 +87,11 @@ def main(parsed: Parsed[PredictConfig]) -> int:
     except OSError as error:
         raise UserError(f"--out {out}: cannot be written: {error.strerror}") from error
     for name in sorted(found.recordings):
-        prediction = predict(trained, found, name, window=config.val_T, shortest=shortest)
+        given = trials.get(name, ())
+        prediction = predict(trained, found, name, given, window=config.val_T, shortest=shortest)
         for path in write(out, prediction, trained.file.labels, config, slot):
             console.line("wrote", str(path))
-    content = describe(trained, found, warnings)
+    content = describe(trained, found, trials, warnings)
     (out / SUMMARY).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return 0
 
@@ -87,46 +108,104 @@ def rate_warnings(trained_fps: float, recordings: Sequence[Recording]) -> list[s
     ]
 
 
-def describe(trained: Trained, found: TrialSet, warnings: Sequence[str]) -> dict[str, Any]:
+def describe(trained: Trained, found: TrialSet, trials: Trials, warnings: Sequence[str]) -> dict[str, Any]:
     """Return what was predicted, by which model, and what to be wary of, as plain types."""
     return {
         "checkpoint": str(trained.path),
         "fps": trained.file.fps,
         "recordings": {
-            name: {"frames": one.frames, "fps": one.fps} for name, one in sorted(found.recordings.items())
+            name: {
+                "frames": one.frames,
+                "fps": one.fps,
+                "trials": [
+                    [trial.trial, trial.label_start, trial.label_stop] for trial in trials.get(name, ())
+                ],
+            }
+            for name, one in sorted(found.recordings.items())
         },
         "warnings": list(warnings),
     }
 
 
-def open_folder(config: PredictConfig, trained: Trained) -> TrialSet:
+def open_folder(config: PredictConfig, trained: Trained, probe: Probe) -> TrialSet:
     """Return the recordings of a folder; UserError when one lacks what the model reads."""
-    arguments: dict[str, Any] = trained.file.index_arguments() | {"min_frames": 1}
-    settings = IndexSettings(
+    settings = _settings(config, trained, {"min_frames": 1})
+    alike = config.manifest is None  # a manifest allows recordings of different rates
+    found = (build_index if alike else collect_trials)(settings, probe)
+    if not found.recordings:
+        raise UserError(f"{config.folder}: no video to predict")
+    return found
+
+
+def open_trials(config: PredictConfig, trained: Trained, probe: Probe, console: Console) -> Trials:
+    """Return the trials that label files name, by recording; none without `--annotations`.
+
+    Label files of other folders' videos are skipped and counted; UserError for anything wrong with the rest.
+    """
+    if config.annotations is None:
+        if config.manifest is not None:
+            raise UserError(f"--manifest {config.manifest} needs --annotations, whose trials it places")
+        return {}
+    slot = {} if config.trial_frames is None else {"trial_frames": config.trial_frames}
+    places = {"annotations": config.annotations, "manifest": config.manifest, "on_bad_trial": "skip"}
+    found = build_index(_settings(config, trained, {**slot, **places}), probe)
+    for skip in found.skipped:
+        if skip.kind not in PASSED_OVER:
+            raise UserError(skip.reason)
+    for kind, number in found.skip_counts.items():
+        console.line("skipped", f"{number} {kind}")
+    names = {trial.video_id for trial in found.trials}
+    return {name: tuple(trial for trial in found.trials if trial.video_id == name) for name in names}
+
+
+def trial_lines(trials: Trials, found: TrialSet, reading: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the recordings are divided, as features and results depend on it."""
+    whole = [name for name, one in found.recordings.items() if name not in trials]
+    longer = [name for name in whole if found.recordings[name].frames > reading["trial_frames"]]
+    if trials:
+        yield f"{sum(map(len, trials.values()))} trials of {len(trials)} recordings, each predicted by itself"
+    if longer:
+        yield (
+            f"{len(longer)} recordings are longer than a trial and predicted in one piece; "
+            "--annotations divides them as evaluate does"
+        )
+
+
+def _settings(config: PredictConfig, trained: Trained, more: Mapping[str, Any]) -> IndexSettings:
+    arguments: dict[str, Any] = trained.file.index_arguments() | dict(more)
+    return IndexSettings(
         videos=config.folder,
         pose_dir=config.pose_dir,
         frame_size=frame_size(config.frame_size),
         fps=config.fps,
         **arguments,
     )
-    found = build_index(settings, probe_video)
-    if not found.recordings:
-        raise UserError(f"{config.folder}: no video to predict")
-    return found
 
 
 def predict(
-    trained: Trained, found: TrialSet, name: str, *, window: int, shortest: NDArray[np.int64]
+    trained: Trained,
+    found: TrialSet,
+    name: str,
+    trials: Sequence[TrialIndex] = (),
+    *,
+    window: int,
+    shortest: NDArray[np.int64],
 ) -> Prediction:
-    """Return the behaviour in every frame of the recording `name`."""
-    index = whole_recording(found.recordings[name])
-    judged = judge(trained.network, recording_inputs(trained, found, index), window)[0]
-    probabilities = judged.probabilities(trained.temperature)
-    return Prediction(index, merge_short(judged.predicted, shortest), probabilities)
+    """Return the behaviour in every frame of the recording `name`; each of its `trials` by itself."""
+    recording = found.recordings[name]
+    index = whole_recording(recording)
+    parts = trials_and_rest(recording, trials) if trials else [index]
+    judged = [judge(trained.network, part_inputs(trained, found, part), window)[0] for part in parts]
+    return Prediction(
+        index,
+        tuple(parts) if trials else (),
+        np.concatenate([merge_short(part.predicted, shortest) for part in judged]),
+        np.concatenate([part.probabilities(trained.temperature) for part in judged]),
+    )
 
 
-def recording_inputs(trained: Trained, found: TrialSet, index: TrialIndex) -> TrialDataset:
-    """Return the recording as one trial, however long."""
+def part_inputs(trained: Trained, found: TrialSet, index: TrialIndex) -> TrialDataset:
+    """Return a trial, or a whole recording however long, without labels."""
     file = trained.file
     features = trained.features(index.fps, (index.width, index.height))
     poses = None
@@ -174,27 +253,41 @@ def _table(path: Path, prediction: Prediction, labels: LabelMap) -> Path:
 
 
 def _bouts(path: Path, prediction: Prediction, labels: LabelMap, trial_frames: int) -> Path:
-    """One row per bout, of the trial in which it begins; frames count from the start of the video."""
-    rows = (
+    """One row per bout; frames count from the start of the video.
+
+    The trial is the one in which a bout begins, empty outside all. Given trials cut bouts; slots do not.
+    """
+    rows: Iterator[list[object]] = (
         [
             prediction.index.video_id,
-            bout.start // trial_frames + 1,
-            bout.start,
-            bout.stop,
-            labels.names[bout.label],
-            f"{prediction.probabilities[bout.start : bout.stop, bout.label].mean():.6f}",
+            part.trial or "" if prediction.parts else start // trial_frames + 1,
+            start,
+            stop,
+            labels.names[label],
+            f"{prediction.probabilities[start:stop, label].mean():.6f}",
         ]
-        for bout in bouts(prediction.actions)
+        for part in prediction.parts or (prediction.index,)
+        for start, stop, label in _places(prediction.actions[part.frames], part.label_start)
     )
     return _csv(path, ["video", "trial", "start", "end", "label", "mean_prob"], rows)
+
+
+def _places(actions: NDArray[np.int64], first: int) -> Iterator[tuple[int, int, int]]:
+    for bout in bouts(actions):
+        yield first + bout.start, first + bout.stop, bout.label
 
 
 def _annotations(out: Path, prediction: Prediction, labels: LabelMap, trial_frames: int) -> Iterator[Path]:
     raw = np.array(labels.export)[prediction.actions]
     video = prediction.index.video_path
     name = prediction.index.video_id if video is None else video.name
-    for trial, start in enumerate(range(0, len(raw), trial_frames), start=1):
-        rows = enumerate(raw[start : start + trial_frames].tolist())
+    slots = [
+        (number, slice(start, start + trial_frames))
+        for number, start in enumerate(range(0, len(raw), trial_frames), start=1)
+    ]
+    trials = [(part.trial, part.frames) for part in prediction.parts if part.trial]
+    for trial, frames in trials or slots:
+        rows = enumerate(raw[frames].tolist())
         yield _csv(out / f"prediction_{name}_{trial}.csv", ["Frame", "Action"], map(list, rows))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -339,6 +339,29 @@ def _trial(
 def whole_recording(recording: Recording) -> TrialIndex:
     """Return a recording as one trial without labels, from its first frame to its last."""
     return _trial(recording, None, 1, (0, 0), recording.frames, recording.video_id)
+
+
+def trials_and_rest(recording: Recording, trials: Iterable[TrialIndex]) -> list[TrialIndex]:
+    """Return trials of a recording and the stretches around them, in time and without a frame left out.
+
+    A stretch is a trial of number 0. UserError when trials share frames.
+    """
+    whole, reached = whole_recording(recording), 0
+    parts: list[TrialIndex] = []
+
+    def add_rest(stop: int) -> None:
+        if stop > reached:
+            rest = replace(whole, trial=0, slot_start=reached, label_start=reached, rows=stop - reached)
+            parts.append(rest)
+
+    for trial in sorted(trials, key=lambda trial: trial.label_start):
+        if trial.label_start < reached:
+            raise UserError(f"{trial.video_id}: trial {trial.trial} shares frames with the one before")
+        add_rest(trial.label_start)
+        parts.append(trial)
+        reached = trial.label_stop
+    add_rest(whole.rows)
+    return parts
 
 
 def _names(paths: Iterable[Path]) -> str:

@@ -30,11 +30,19 @@ from common.engine.run import Run, start_run
 from common.engine.settings import FitConfig, OptimizerConfig
 from common.engine.state import Provenance
 from common.engine.task import EpochReport, Headline, LossTerm, Task
+from common.freezing.driver import Freezer
 from common.schedulers.learning_rate import ScheduleConfig
 
 FEATURES, HIDDEN, FRAMES, CLASSES = 5, 8, 4, 3
 IGNORED = -100
-TIMES = {"seconds", "train/seconds", "valid/seconds", "train/samples_per_second", "valid/samples_per_second"}
+TIMES = {
+    "seconds",
+    "train/seconds",
+    "time/wait_fraction",
+    "train/samples_per_second",
+    "valid/seconds",
+    "valid/samples_per_second",
+}
 
 
 class ToyData(Dataset[dict[str, Any]]):
@@ -282,12 +290,19 @@ def train(
     resume: str | None = None,
     settings: str = "seed: 1\n",
     free: Collection[str] = (),
+    allow_changes: bool = False,
     world: World | None = None,
+    freezer: Freezer | None = None,
 ) -> Outcome:
     """Run `fit` in `folder` and return what came of it."""
     task = task or ToyTask(toy_model())
     text = io.StringIO()
-    provenance = Provenance(config=settings, metadata={"classes": CLASSES}, free_settings=frozenset(free))
+    provenance = Provenance(
+        config=settings,
+        metadata={"classes": CLASSES},
+        free_settings=frozenset(free),
+        allow_changes=allow_changes,
+    )
     with _quiet_run(folder, settings, resume is not None, text) as run:
         summary = fit(
             run,
@@ -297,6 +312,7 @@ def train(
             provenance=provenance,
             world=world,
             resume=resume,
+            freezer=freezer,
         )
     return Outcome(summary, task, folder, text.getvalue())
 

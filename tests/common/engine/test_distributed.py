@@ -22,6 +22,7 @@ from engine_toy import (
     toy_model,
     train,
 )
+from freezing_toy import block_model, run_freezing
 from torch import nn
 
 from common.engine.checkpoint import find_checkpoint, load_checkpoint
@@ -29,6 +30,8 @@ from common.engine.distributed import World, join_world, leave_world, pick_devic
 from common.engine.logging import read_events
 from common.engine.settings import OptimizerConfig
 from common.engine.step import TrainingError
+from common.freezing.driver import check_equal
+from common.freezing.strategies import FreezingConfig
 
 WIDE = {"dtype": torch.float64}
 
@@ -119,6 +122,19 @@ def save_fails(folder: Path, world: World) -> Outcome:
     return run_plain(folder.parent / "afterwards", world)
 
 
+def freezing(folder: Path, world: World) -> Outcome:
+    """Open, roll back and open again, the same on both; then notice weights that differ."""
+    config = FreezingConfig(strategy="advanced", base_importance_threshold=0.0)
+    metrics = [0.4, 0.4, 0.39, 0.39, 0.38, 0.38, 0.4, 0.4, 0.4]
+    found = run_freezing(folder, config, metrics, world=world)
+    flags = [parameter.requires_grad for parameter in found.freezer.model.parameters()]
+    assert found.freezer.state.rollbacks == 1
+    assert len(set(world.gather(repr((found.freezer.state, flags))))) == 1
+    with pytest.raises(TrainingError, match="different weights"):
+        check_equal(block_model(world.rank), world)
+    return found.outcome
+
+
 def collectives(folder: Path, world: World) -> None:
     """Check each collective against what a reader would compute."""
     rank = world.rank
@@ -159,6 +175,7 @@ STORIES: list[Callable[[Path, World], Outcome]] = [
     nothing_to_validate_on_one,
     unused_parameter,
     save_fails,
+    freezing,
 ]
 
 
@@ -306,3 +323,9 @@ def test_devices() -> None:
     with pytest.raises(ValueError, match="not there"):
         pick_device(f"cuda:{count}")
     assert pick_device("auto").type == ("cuda" if count else "cpu")
+
+
+def test_blocks_open_and_close_for_all(told: Path) -> None:
+    events = read_events(told / "freezing" / "events.jsonl")
+    kinds = [event["event"] for event in events if event["kind"] == "freezing" and event["blocks"]]
+    assert kinds == ["unfreeze", "rollback", "unfreeze"]

@@ -240,6 +240,18 @@ def test_skipping_turns_into_rollbacks_and_then_into_an_error(tmp_path: Path) ->
     ]
 
 
+def test_without_rollbacks_the_last_skipped_step_ends_the_run_and_names_its_samples(tmp_path: Path) -> None:
+    class Named(ToyTask):
+        def sample_names(self, batch: Any) -> list[str]:
+            return [f"sample {index}" for index in batch["key"][:, 0].tolist()]
+
+    task = Named(toy_model(), faults=Faults(nan=dict.fromkeys(range(4, 9), "frames")))
+    config = toy_config(max_consecutive_nonfinite=2, max_rollbacks=0)
+    with pytest.raises(TrainingError, match=r"draws 6 to 8 \(sample .* sample .*\).* \(2 in a row\)$"):
+        train(tmp_path / "run", task, toy_loaders(9, 3), config)
+    assert "rollback" not in {event["kind"] for event in read_events(tmp_path / "run/events.jsonl")}
+
+
 def test_rollback_without_a_checkpoint_is_an_error(tmp_path: Path) -> None:
     task = ToyTask(toy_model(), faults=Faults(nan={0: "frames"}))
     with pytest.raises(TrainingError, match="no checkpoint to return to"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import torch
 from engine_toy import Outcome, ToyData, ToyTask, collate, same, toy_config, toy_loaders, toy_model, train
 from torch.utils.data import get_worker_info
 
-from common.balancing.samplers import ShuffleSampler
-from common.engine.loading import Batches, Loaders, make_loader
+from common.balancing.samplers import ShardedEvalSampler, ShuffleSampler
+from common.config import UserError
+from common.engine.loading import Batches, BatchTimeout, Loaders, iterate, make_loader
 from common.engine.logging import read_events
 from common.engine.randomness import SampleKey
 from common.engine.step import TrainingError
@@ -155,8 +157,47 @@ def test_a_data_set_that_fails_is_not_mistaken_for_a_dead_worker(tmp_path: Path)
         train(tmp_path / "run", loaders=toy_loaders(20, 3, workers=1, data=Failing()))
 
 
+class Refusing(ToyData):
+    """Tells the user about every sample."""
+
+    def __getitem__(self, key: SampleKey) -> Any:
+        try:
+            raise ValueError("cause")
+        except ValueError as error:
+            raise UserError("a.mp4: cannot be read\n  second line") from error
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_worker_tells_the_user_comes_without_its_traceback(workers: int) -> None:
+    batches = Batches(ShuffleSampler(4, seed=0), 2)
+    with pytest.raises(UserError) as caught:
+        next(iterate(make_loader(Refusing(), batches, workers=workers)))
+    assert str(caught.value) == "a.mp4: cannot be read\n  second line"
+
+
 def test_a_loader_that_ends_before_its_sampler_is_an_error(tmp_path: Path) -> None:
     long, short = toy_loaders(20, 3), toy_loaders(10, 3)
     mixed = Loaders(short.train, long.sampler, long.batches, long.valid)
     with pytest.raises(ValueError, match="the training loader ended 3 batches before its sampler"):
         train(tmp_path / "run", loaders=mixed)
+
+
+class Hanging(ToyData):
+    """Sample 7 never comes."""
+
+    def __getitem__(self, key: SampleKey) -> dict[str, Any]:
+        if key.index == 7:
+            time.sleep(600)
+        return super().__getitem__(key)
+
+    def in_work(self) -> str:
+        return "sample 7"
+
+
+def test_a_batch_that_never_comes_says_what_its_workers_are_at() -> None:
+    batches = Batches(ShardedEvalSampler(12), 3)
+    loader = make_loader(Hanging(), batches, workers=1, collate=collate, timeout=0.4)
+    arrived = iterate(loader)
+    assert len([next(arrived), next(arrived)]) == 2
+    with pytest.raises(BatchTimeout, match=r"^no batch within 0\.4 s; in work: sample 7$"):
+        next(arrived)

@@ -61,6 +61,7 @@ def state_of(folder: Path, where: str = "last") -> dict[str, Any]:
     checkpoint = load_checkpoint(find_checkpoint(where, folder))
     for rank in checkpoint.state["ranks"]:
         rank["tally"].pop("seconds")
+        rank["tally"].pop("waited")
     parts = {"model": checkpoint.model, "ema": checkpoint.ema, "state": checkpoint.state}
     return {
         "step": checkpoint.step,
@@ -270,6 +271,31 @@ def test_changed_setting_is_refused_with_old_and_new(tmp_path: Path) -> None:
     free = "lr: 0.1\nworkers: 2\n"
     train(folder, ToyTask(toy_model()), loaders, once, resume="last", settings=free, free={"workers"})
     assert (folder / "config.yaml").read_text() == free
+
+
+def test_changes_that_are_allowed_are_told(tmp_path: Path) -> None:
+    folder, loaders, once = tmp_path / "run", toy_loaders(6, 3), toy_config(epochs=1)
+    train(folder, ToyTask(toy_model()), loaders, once, settings="lr: 0.1\n")
+    changed = "lr: 0.2\n"
+    resumed = train(
+        folder, ToyTask(toy_model()), loaders, once, resume="last", settings=changed, allow_changes=True
+    )
+    assert "resume   lr: 0.1 in the checkpoint, 0.2 asked for" in resumed.console
+    assert (folder / "config.yaml").read_text() == changed
+
+
+def test_the_best_value_to_beat_may_be_replaced(tmp_path: Path) -> None:
+    folder, loaders = tmp_path / "run", toy_loaders(6, 3)
+    train(folder, ToyTask(toy_model(), scripted=[0.5]), loaders, toy_config(epochs=1))
+    again = train(
+        folder,
+        ToyTask(toy_model(), scripted=[0.5, 0.3]),
+        loaders,
+        toy_config(epochs=2, resume_best=0.2),
+        resume="last",
+    )
+    assert "resume   best 0.2 instead of 0.5" in again.console
+    assert again.summary.best == 0.3
 
 
 def test_wrong_model_is_refused_and_a_missing_checkpoint_named(tmp_path: Path) -> None:

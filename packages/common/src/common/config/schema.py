@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import dataclasses
 import functools
 import inspect
@@ -92,9 +93,21 @@ def flags(config_class: type) -> list[Flag]:
     Raises AssertionError for a class that is not a frozen keyword-only dataclass, for a leaf name that occurs
     twice in the tree, and for a field whose type no flag can hold.
     """
+    return [_with_own_default(flag) for flag in _flags(config_class)]
+
+
+def _with_own_default(flag: Flag) -> Flag:
+    """Return `flag` with a default that nobody else changes."""
+    if not isinstance(flag.default, dict | list | set):
+        return flag
+    return dataclasses.replace(flag, default=copy.deepcopy(flag.default))
+
+
+@functools.cache
+def _flags(config_class: type) -> tuple[Flag, ...]:
     result = _walk(config_class, (), None)
     _assert_distinct(result, config_class)
-    return result
+    return tuple(result)
 
 
 def group_fields(config_class: type) -> dict[str, type]:

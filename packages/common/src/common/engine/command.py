@@ -25,13 +25,23 @@ from common.engine.step import TrainingError
 CHECKPOINTS = "checkpoints"
 
 
+def failure_text(error: BaseException) -> str | None:
+    """Return what a user reads about an error that ended training; None for one that is a bug."""
+    return f"training stopped: {error}" if isinstance(error, TrainingError) else None
+
+
 def run_training(
-    train: Callable[[World], Summary], device: str, *, bad_input: tuple[type[Exception], ...] = ()
+    train: Callable[[World], Summary],
+    device: str,
+    *,
+    bad_input: tuple[type[Exception], ...] = (),
+    explain: Callable[[BaseException], str | None] = failure_text,
 ) -> int:
     """Call `train` with this process's place among those of `torchrun`; return its exit code, 1 if it failed.
 
-    Raises UserError for a device that is not there, for a checkpoint or run folder that cannot be used, and
-    for the application's own errors `bad_input`.
+    A failure that `explain` has a text for is printed, others leave with their traceback. Raises UserError
+    for a device that is not there, for a checkpoint or run folder that cannot be used, and for the
+    application's own errors `bad_input`.
     """
     expected: tuple[type[Exception], ...] = (CheckpointError, RunFolderError, ResumeError, *bad_input)
     try:
@@ -39,8 +49,11 @@ def run_training(
         return train(join_world(device)).exit_code
     except expected as error:
         raise UserError(str(error)) from error
-    except TrainingError as error:
-        sys.stderr.write(f"error: training stopped: {error}\n")
+    except (RuntimeError, MemoryError) as error:
+        text = explain(error)
+        if text is None:
+            raise
+        sys.stderr.write(f"error: {text}\n")
         return FAILED
     finally:
         leave_world()

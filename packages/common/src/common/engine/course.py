@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,15 +20,41 @@ from common.engine.step import Optimization
 from common.engine.task import Batch, Task, to_device
 from common.engine.window import LossSums
 
+if TYPE_CHECKING:
+    from common.freezing.driver import Freezer
+
+
+@dataclass
+class Clock:
+    """Time and samples since the last console line."""
+
+    started: float
+    waited: float = 0.0
+    samples: int = 0
+
+    @classmethod
+    def now(cls) -> Clock:
+        """Return a clock that starts at this moment."""
+        return cls(time.monotonic())
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, never 0."""
+        return max(time.monotonic() - self.started, 1e-9)
+
 
 @dataclass
 class Tally:
-    """Training losses since the epoch began and since the last step line; the epoch's samples and time."""
+    """Training losses since the epoch began and since the last step line; the epoch's samples and time.
+
+    `waited` are seconds spent waiting for the loader.
+    """
 
     epoch: LossSums = field(default_factory=LossSums)
     recent: LossSums = field(default_factory=LossSums)
     samples: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
 
     def add(self, sums: LossSums) -> None:
         """Add the losses of one step."""
@@ -42,7 +69,7 @@ class Tally:
         """Restore what `state_dict` returned."""
         self.epoch = LossSums(**state["epoch"])
         self.recent = LossSums(**state["recent"])
-        self.samples, self.seconds = state["samples"], state["seconds"]
+        self.samples, self.seconds, self.waited = state["samples"], state["seconds"], state["waited"]
 
 
 @dataclass
@@ -56,6 +83,11 @@ class Course:
     accumulation_steps: int
     progress: Progress = field(default_factory=Progress)
     tally: Tally = field(default_factory=Tally)
+
+    @property
+    def freezer(self) -> Freezer | None:
+        """What decides which blocks train, when something does."""
+        return self.optimization.freezer
 
     @property
     def steps_per_epoch(self) -> int:
@@ -121,13 +153,16 @@ class Course:
             "task": copy.deepcopy(to_device(self.task.state_dict(), torch.device("cpu"))),
             "tally": self.tally.state_dict(),
         }
-        return {
+        state = {
             "progress": self.progress.state_dict(),
             "optimization": self.optimization.state_dict(),
             "position": self.position,
             "sampler": self.loaders.sampler.state_dict(self.position),
             "ranks": self.world.gather(own),
         }
+        if self.freezer is not None:
+            state["freezing"] = self.freezer.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> list[str]:
         """Restore what `state_dict` returned, except the optimisation; return lines about what could not be.
@@ -138,12 +173,21 @@ class Course:
         progress.load_state_dict(state["progress"])
         self.loaders.sampler.load_state_dict(state["sampler"])
         progress.batch = state["position"] // self.draws_per_batch
+        lines = self._load_freezing(state.get("freezing"))
         if progress.batch:
             self.task.begin_epoch(progress.epoch)
         if len(ranks) != self.world.size:
-            return [f"saved by {len(ranks)} processes, continued by {self.world.size}: not bitwise"]
+            return [*lines, f"saved by {len(ranks)} processes, continued by {self.world.size}: not bitwise"]
         own = ranks[self.world.rank]
         self.task.load_state_dict(own["task"])
         self.tally.load_state_dict(own["tally"])
         set_random_state(own["rng"])
+        return lines
+
+    def _load_freezing(self, state: dict[str, Any] | None) -> list[str]:
+        if self.freezer is None:
+            return []
+        if state is None:
+            return ["saved without freezing: it starts anew"]
+        self.freezer.load_state_dict(state)
         return []

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from common.engine.checkpoint import CheckpointError
-from common.engine.course import Course
+from common.engine.course import Clock, Course
 from common.engine.distributed import World
 from common.engine.journal import Journal
-from common.engine.loading import Loaders, WorkerError
+from common.engine.loading import BatchTimeout, Loaders, WorkerError
+from common.engine.rates import Rates
 from common.engine.run import Run
 from common.engine.saving import ResumeError, Saver
 from common.engine.settings import FitConfig
@@ -22,14 +25,15 @@ from common.engine.signals import StopRequest, listen_for_stop
 from common.engine.state import Provenance
 from common.engine.step import Optimization, StepMemoryError, StepResult, TrainingError
 from common.engine.task import Batch, EpochReport, Task
-from common.engine.validation import measure, train_metrics
+from common.engine.validation import logged, measure, train_metrics
 from common.engine.wandb import WandbSink
 from common.engine.window import LossSums
-from common.schedulers.learning_rate import Schedule
+
+if TYPE_CHECKING:
+    from common.freezing.driver import Freezer
 
 __all__ = ["ResumeError", "Summary", "Trainer", "TrainingError", "fit", "peak_memory"]
 
-MAX_ROLLBACKS = 2
 MAX_RESTARTS = 2
 STOPPED_BY_ALARM = 3
 
@@ -47,23 +51,6 @@ class Summary:
     exit_code: int = 0
 
 
-@dataclass
-class _Clock:
-    """Time and samples since the last console line."""
-
-    started: float
-    waited: float = 0.0
-    samples: int = 0
-
-    @classmethod
-    def now(cls) -> _Clock:
-        return cls(time.monotonic())
-
-    @property
-    def seconds(self) -> float:
-        return max(time.monotonic() - self.started, 1e-9)
-
-
 class Trainer:
     """A run in progress; `fit` drives it."""
 
@@ -76,27 +63,20 @@ class Trainer:
         provenance: Provenance,
         world: World,
         sink: WandbSink | None = None,
+        freezer: Freezer | None = None,
     ) -> None:
         self.task, self.config, self.world = task, config, world
         if len(loaders.batches) == 0:
             raise ValueError(f"{len(loaders.sampler)} samples hold no batch of {loaders.batches.batch_size}")
-        self.optimization = Optimization(task, config, world)
+        self.freezer = freezer
+        self.optimization = Optimization(task, config, world, freezer)
         self.course = Course(task, loaders, self.optimization, world, config.accumulation_steps)
         self.progress = self.course.progress
         self.journal = Journal(run, sink, self.progress)
         self.saver = Saver(run, self.course, provenance, self.journal, config.keep_last)
         self.folder = run.folder
-        self.schedules = [
-            Schedule(
-                config=config.schedule,
-                base_lr=rate,
-                total_steps=config.epochs * self.course.steps_per_epoch,
-                steps_per_epoch=self.course.steps_per_epoch,
-                mode=task.headline.mode,
-            )
-            for rate in self.optimization.base_lrs
-        ]
-        self.clock = _Clock.now()
+        self.rates = Rates(self.course, config)
+        self.clock = Clock.now()
         self.grad_norm = float("nan")
         self.exit_code = 0
         """128 + the signal that is ending the run."""
@@ -105,10 +85,11 @@ class Trainer:
 
     def train(self, stop: StopRequest) -> Summary:
         """Run epochs until the planned number, a patience, a limit, an alarm or a signal ends them."""
+        self.rates.refresh()
         while (reason := self._ending()) is None:
             try:
                 self._train_epoch(stop)
-            except (StepMemoryError, WorkerError) as error:
+            except (StepMemoryError, WorkerError, BatchTimeout) as error:
                 self.saver.save()
                 raise TrainingError(str(error)) from error
             self._close_epoch(stop)
@@ -136,12 +117,14 @@ class Trainer:
 
     def _train_epoch(self, stop: StopRequest) -> None:
         """Train to the end of the epoch, or until the step limit or a signal."""
-        self.optimization.model.train()
+        (self.freezer or self.optimization.model).train()
         self.course.begin_epoch()
-        self.clock = _Clock.now()
+        self.clock = Clock.now()
         started = waiting = time.monotonic()
         for window in self.course.windows(self._worker_died):
-            self.clock.waited += time.monotonic() - waiting
+            waited = time.monotonic() - waiting
+            self.clock.waited += waited
+            self.course.tally.waited += waited
             self._step(window)
             if self._after_step(stop):
                 break
@@ -150,9 +133,7 @@ class Trainer:
 
     def _step(self, window: list[Batch]) -> None:
         progress = self.progress
-        place = (progress.step, progress.epoch, progress.history)
-        factors = [schedule.factor(*place) * progress.lr_scale for schedule in self.schedules]
-        result = self.optimization.take(window, factors, self._shrunk)
+        result = self.optimization.take(window, self.rates.factors(), self._shrunk)
         first = self.course.position
         progress.step += 1
         progress.batch += len(window)
@@ -162,7 +143,7 @@ class Trainer:
         self.clock.samples += samples
         self.course.tally.samples += samples
         if result.bad_terms:
-            self._not_finite(result, first)
+            self._not_finite(result, window, first)
             return
         progress.skipped = 0
         self.course.tally.add(result.sums)
@@ -181,11 +162,13 @@ class Trainer:
         text = f"micro-batch {old} -> {new}, same samples and effective batch"
         self.journal.event("out_of_memory", {"micro_batch": new}, text=text)
 
-    def _not_finite(self, result: StepResult, first: int) -> None:
+    def _not_finite(self, result: StepResult, window: list[Batch], first: int) -> None:
         progress, bad = self.progress, list(result.bad_terms)
         progress.skipped += 1
+        names = [name for batch in window for name in self.task.sample_names(batch)]
         where = (
             f"step {progress.step}, epoch {progress.epoch + 1}, draws {first} to {self.course.position - 1}"
+            + (f" ({' '.join(names)})" if names else "")
         )
         text = f"not finite: {', '.join(bad)} at {where}; step skipped ({progress.skipped} in a row)"
         self.journal.event("nonfinite", {"terms": bad}, text=text)
@@ -197,8 +180,9 @@ class Trainer:
     def _roll_back(self, text: str) -> None:
         """Go back to the last checkpoint's weights at half the rate, or end the run when that was tried."""
         progress = self.progress
-        if progress.rollbacks >= MAX_ROLLBACKS:
-            raise TrainingError(f"{text}; rolled back {MAX_ROLLBACKS} times already")
+        if progress.rollbacks >= self.config.max_rollbacks:
+            times = progress.rollbacks
+            raise TrainingError(text + (f"; rolled back {times} times already" if times else ""))
         try:
             to = self.saver.roll_back()
         except CheckpointError as error:
@@ -243,7 +227,7 @@ class Trainer:
             waiting=clock.waited / clock.seconds,
             memory_gib=peak_memory(self.world.device) / 2**30,
         )
-        tally.recent, self.clock = LossSums(), _Clock.now()
+        tally.recent, self.clock = LossSums(), Clock.now()
 
     def _close_epoch(self, stop: StopRequest) -> None:
         """Validate and save when it is time.
@@ -263,6 +247,7 @@ class Trainer:
         regular = complete and (epoch % config.validate_every == 0 or epoch == config.epochs)
         train = self._log_epoch()
         if not regular and not self._at_step_limit():
+            self._change_open_blocks(None)
             self.saver.save()
             return
         report = self._validate(train, stop)
@@ -270,16 +255,32 @@ class Trainer:
             self.saver.save(state=before)
             return
         self._announce(report)
+        if regular:
+            self._change_open_blocks(report.valid[self.task.headline.metric])
         self.saver.save(best=report.improved, state=None if regular else before)
+
+    def _change_open_blocks(self, metric: float | None) -> None:
+        """Let the freezer decide what trains from here on; a change gives patience a new start."""
+        freezer = self.freezer
+        if freezer is None:
+            return
+        decisions, seconds = freezer.close_epoch(self.optimization, self.progress, self.task.headline, metric)
+        self.journal.freezing(decisions, seconds)
+        if freezer.waits or any(decision.pieces for decision in decisions):
+            self.progress.stale = 0
+        self.rates.refresh()
 
     def _log_epoch(self) -> dict[str, float]:
         tally = self.course.tally
         means = tally.epoch.means() | train_metrics(self.task, self.world)
-        values = {f"train/{name}": value for name, value in means.items()}
+        values = logged(means)
         pace = {
             "train/seconds": tally.seconds,
+            "time/wait_fraction": self._waited(),
             "train/samples_per_second": tally.samples / max(tally.seconds, 1e-9),
         }
+        if self.freezer is not None:
+            values["freeze/open_blocks"] = float(self.freezer.open_blocks)
         self.journal.metrics("epoch", values | pace | self.optimization.rates())
         return means
 
@@ -287,8 +288,7 @@ class Trainer:
         """Return what the validation found, or None when a signal cut it short."""
         started = time.monotonic()
         optimization, headline, progress = self.optimization, self.task.headline, self.progress
-        model, ema = optimization.model, optimization.ema
-        model.eval()
+        model, ema = optimization.model.eval(), optimization.ema
         with nullcontext() if ema is None else ema.applied_to(model):
             metrics = measure(
                 self.task,
@@ -319,7 +319,16 @@ class Trainer:
             time.monotonic() - started,
             optimization.rates(),
             progress.recoveries,
+            train_seconds=self.course.tally.seconds,
+            waited=self._waited(),
+            grad_norm=self.grad_norm,
+            best=progress.best,
+            best_epoch=math.ceil(progress.best_step / self.course.steps_per_epoch),
         )
+
+    def _waited(self) -> float:
+        """Return the share of the epoch's training time spent waiting for the loader."""
+        return self.course.tally.waited / max(self.course.tally.seconds, 1e-9)
 
     def _announce(self, report: EpochReport) -> None:
         """Write and print what a validation found, and note an alarm that ends the run."""
@@ -356,20 +365,23 @@ def fit(
     world: World | None = None,
     resume: str | None = None,
     sink: WandbSink | None = None,
+    freezer: Freezer | None = None,
 ) -> Summary:
     """Train `task.model` and return how it ended; the best and last checkpoints are in `run.checkpoints`.
 
     `resume` is a run folder, a checkpoint folder, `last` or `best`. On one machine, with the same versions
     and number of processes, a run killed at any moment and resumed ends with the same weights, bit for bit.
+    `freezer` opens blocks of the model by and by and sets the base rates; patience then counts from the first
+    opening and starts again at each further one.
 
     Raises ValueError for settings that do not fit together, ResumeError and CheckpointError when the run to
     be resumed is another one or cannot be read, TrainingError when training cannot go on.
     """
-    trainer = Trainer(run, task, loaders, config, provenance, world or World(), sink)
+    trainer = Trainer(run, task, loaders, config, provenance, world or World(), sink, freezer)
     exit_code = 1
     try:
         if resume is not None:
-            trainer.saver.restore(resume)
+            trainer.saver.restore(resume, best=config.resume_best)
         with listen_for_stop() as stop:
             summary = trainer.train(stop)
         exit_code = summary.exit_code

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from common.engine.run import Run
 from common.engine.state import Progress
 from common.engine.wandb import WandbSink
+from common.freezing.state import Decision
 
 
 class Journal:
@@ -46,6 +47,12 @@ class Journal:
         self.event(event["kind"], event)
         if self._sink is not None:
             self._sink.alert(event["text"])
+
+    def freezing(self, decisions: Iterable[Decision], probe_seconds: float) -> None:
+        """Tell what was decided about frozen blocks."""
+        for decision in decisions:
+            self.console.line("freeze", decision.line())
+            self.event("freezing", {**decision.to_dict(), "probe_seconds": round(probe_seconds, 3)})
 
     def resume(self, step: int) -> None:
         """Mark that what was written past `step` no longer counts."""

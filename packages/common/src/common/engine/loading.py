@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from common.config import UserError
 from common.engine.randomness import SampleKey
 
 
@@ -69,15 +70,24 @@ class Loaders:
     valid: DataLoader[Any]
 
 
+_USER_ERROR = f"{UserError.__module__}.{UserError.__qualname__}: "
+
+
 class WorkerError(RuntimeError):
     """A worker process of a loader died."""
+
+
+class BatchTimeout(RuntimeError):
+    """No worker of a loader delivered anything within its timeout; the message says what they are at."""
 
 
 def iterate(loader: DataLoader[Any]) -> Iterator[Any]:
     """Return an iterator over `loader` that draws nothing from torch's generator.
 
     A worker that dies is noticed only when the next batch is fetched, as WorkerError: the signal handler by
-    which torch interrupts whatever is being computed at that moment is put aside.
+    which torch interrupts whatever is being computed at that moment is put aside. A UserError of a worker
+    reads as if there were none. A batch that takes longer than the loader's timeout is a BatchTimeout, and
+    the end of the workers.
     """
     before = signal.getsignal(signal.SIGCHLD)
     with torch.random.fork_rng(devices=[]):
@@ -97,11 +107,17 @@ def _guarded(iterator: Iterator[Any], loader: DataLoader[Any]) -> Iterator[Any]:
             batch = next(iterator)
         except StopIteration:
             return
+        except UserError as error:
+            # torch puts the traceback of a worker in front of what the user is meant to read
+            raise UserError(str(error).rpartition(_USER_ERROR)[2].rstrip()) from error
         except (RuntimeError, OSError, EOFError) as error:
             dead = _dead_workers(iterator)
-            if not dead:
+            late = not dead and loader.timeout > 0 and "timed out" in str(error)
+            if not (dead or late):
                 raise
             loader._iterator = None
+            if late:
+                raise _too_late(iterator, loader) from error
             raise WorkerError(f"loader worker died (pid {', '.join(map(str, dead))})") from error
         yield batch
 
@@ -112,6 +128,14 @@ def _dead_workers(iterator: Iterator[Any]) -> list[int]:
     return [workers[sentinel] for sentinel in wait(list(workers), timeout=0.5)] if workers else []
 
 
+def _too_late(iterator: Iterator[Any], loader: DataLoader[Any]) -> BatchTimeout:
+    """Return the error of a batch that did not come, after ending the workers, which may hang."""
+    told = getattr(loader.dataset, "in_work", str)()
+    for worker in getattr(iterator, "_workers", ()):
+        worker.kill()
+    return BatchTimeout(f"no batch within {loader.timeout:g} s" + (f"; in work: {told}" if told else ""))
+
+
 def make_loader(
     dataset: Dataset[Any],
     batches: Batches,
@@ -120,10 +144,15 @@ def make_loader(
     collate: Callable[[list[Any]], Any] | None = None,
     pin_memory: bool = False,
     prefetch_factor: int = 2,
+    persistent: bool = True,
+    timeout: float = 0,
 ) -> DataLoader[Any]:
     """Return a loader over `batches`; its order and content do not depend on `workers`.
 
-    A private generator serves the loader, so that creating an iterator leaves torch's global one alone.
+    `persistent` workers live from epoch to epoch. When no batch comes for more than `timeout` seconds
+    `iterate` raises BatchTimeout with what `dataset.in_work()`, if there is that, says the workers are at;
+    0: it waits for ever. A private generator serves the loader, so that creating an iterator leaves torch's
+    global one alone.
     """
     return DataLoader(
         dataset,
@@ -131,7 +160,8 @@ def make_loader(
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin_memory and torch.cuda.is_available(),
-        persistent_workers=workers > 0,
+        persistent_workers=persistent and workers > 0,
         prefetch_factor=prefetch_factor if workers > 0 else None,
+        timeout=timeout if workers > 0 else 0,
         generator=torch.Generator(),
     )

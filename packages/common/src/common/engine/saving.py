@@ -89,8 +89,8 @@ class Saver:
             metadata=provenance.metadata,
         )
 
-    def restore(self, where: str) -> None:
-        """Continue from a checkpoint.
+    def restore(self, where: str, *, best: float | None = None) -> None:
+        """Continue from a checkpoint; `best` takes the place of the best headline it knows.
 
         Raises ResumeError listing settings or metadata that differ, CheckpointError when there is none.
         """
@@ -98,6 +98,9 @@ class Saver:
         self._refuse_other_run(checkpoint)
         self._load_weights(checkpoint)
         lines += self.course.load_state_dict(checkpoint.state)
+        if best is not None:
+            lines.append(f"best {best:g} instead of {self.course.progress.best}")
+            self.course.progress.best = best
         self.journal.resume(checkpoint.step)
         if checkpoint.config != self.provenance.config:
             self.run.replace_config(self.provenance.config)
@@ -142,7 +145,13 @@ class Saver:
             for name in self.provenance.fixed_metadata
             if there.get(name) != here.get(name)
         ]
-        lines += changed_settings(checkpoint.config, self.provenance.config, self.provenance.free_settings)
+        provenance = self.provenance
+        changed = changed_settings(checkpoint.config, provenance.config, provenance.free_settings)
+        if provenance.allow_changes:
+            for line in changed:
+                self.journal.console.line("resume", line)
+        else:
+            lines += changed
         if lines:
             raise ResumeError("cannot resume, these differ:\n  " + "\n  ".join(lines))
 

@@ -72,6 +72,10 @@ class FitConfig:
     """What to do with a step whose loss or gradient is not finite."""
     max_consecutive_nonfinite: int = 5
     """Skipped steps in a row before a rollback to the last checkpoint at half the learning rate."""
+    max_rollbacks: int = 2
+    """Such rollbacks before the run ends; 0 = it ends at once."""
+    resume_best: float | None = None
+    """Headline that a resumed run has to beat, instead of the best one it had."""
     oom_recovery: bool = True
     """Replay a step that ran out of memory in smaller micro-batches, same samples, same effective batch."""
     oom_reduction_factor: float = 0.75
@@ -95,7 +99,7 @@ class FitConfig:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("clip_norm", "early_stopping_min_delta", "save_every_minutes"):
             _check_not_negative(name, getattr(self, name))
-        for name in ("save_every_steps", "max_steps", "early_stopping_patience"):
+        for name in ("save_every_steps", "max_steps", "early_stopping_patience", "max_rollbacks"):
             _check_not_negative(name, getattr(self, name) or 0)
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")

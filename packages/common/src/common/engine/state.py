@@ -58,7 +58,8 @@ class Provenance:
 
     `config` is the YAML text of the settings, `metadata` what the application needs to rebuild the model,
     labels and preprocessing (JSON types). On resume, settings must agree except those in `free_settings`
-    (the name of a setting or of the group it is in), and metadata must agree in `fixed_metadata`.
+    (the name of a setting or of the group it is in), and metadata must agree in `fixed_metadata`. With
+    `allow_changes` settings may differ all the same, and each that does is told.
     """
 
     config: str
@@ -66,6 +67,7 @@ class Provenance:
     statistics: dict[str, Any] | None = None
     free_settings: frozenset[str] = frozenset()
     fixed_metadata: tuple[str, ...] = ()
+    allow_changes: bool = False
 
 
 def build_optimizer(groups: list[dict[str, Any]], config: OptimizerConfig) -> Optimizer:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from common.engine.settings import FitConfig
 from common.engine.state import build_optimizer, load_optimizer_state, optimizer_state
 from common.engine.task import Batch, Task
 from common.engine.window import LossSums, WindowLosses, accumulate, window_normalizers
+
+if TYPE_CHECKING:
+    from common.freezing.driver import Freezer
 
 OnShrink = Callable[[int, int], None]
 
@@ -44,12 +47,15 @@ class StepResult:
 class Optimization:
     """What training changes. `take` is the only place where gradients and weights meet."""
 
-    def __init__(self, task: Task, config: FitConfig, world: World) -> None:
-        self.task, self.config, self.world = task, config, world
+    def __init__(self, task: Task, config: FitConfig, world: World, freezer: Freezer | None = None) -> None:
+        self.task, self.config, self.world, self.freezer = task, config, world, freezer
         self.model = task.model.to(world.device)
         world.share_module(self.model)
         settings = config.optimizer
-        groups = task.parameter_groups(settings.lr, settings.weight_decay, decay_all=settings.decay_all)
+        if freezer is None:
+            groups = task.parameter_groups(settings.lr, settings.weight_decay, decay_all=settings.decay_all)
+        else:
+            groups = freezer.parameter_groups(settings.weight_decay, decay_all=settings.decay_all)
         self.optimizer = build_optimizer(groups, settings)
         self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -151,8 +157,11 @@ class Optimization:
         return math.hypot(*values[:first]), sums
 
     def rates(self) -> dict[str, float]:
-        """Return each group's learning rate as used in the last step."""
-        return {f"lr/{group['name']}": float(group["lr"]) for group in self.optimizer.param_groups}
+        """Return each group's learning rate as used in the last step; with a freezer, of what is open."""
+        groups = self.optimizer.param_groups
+        if self.freezer is not None:
+            return {f"lr/{name}": rate for name, rate in self.freezer.named_rates(groups).items()}
+        return {f"lr/{group['name']}": float(group["lr"]) for group in groups}
 
     def state_dict(self) -> dict[str, Any]:
         """Return optimiser, scaler and averaging state; weights are stored apart."""

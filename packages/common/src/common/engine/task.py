@@ -60,6 +60,14 @@ class EpochReport:
     lr: Mapping[str, float] = field(default_factory=dict)
     recoveries: int = 0
     """Out-of-memory recoveries since the run began."""
+    train_seconds: float = 0.0
+    waited: float = 0.0
+    """Share of the training time spent waiting for the loader."""
+    grad_norm: float = math.nan
+    """Norm of the last step's gradients before clipping."""
+    best: float | None = None
+    """The best headline so far, that of this epoch included."""
+    best_epoch: int = 0
 
 
 class Task(ABC):
@@ -115,7 +123,10 @@ class Task(ABC):
         """Reset validation metrics."""
 
     def train_metrics(self) -> dict[str, float]:
-        """Return metrics accumulated by `training_step` since `begin_epoch`."""
+        """Return metrics accumulated by `training_step` since `begin_epoch`.
+
+        They are logged under `train/`, but for names that begin with `data/`.
+        """
         return {}
 
     def epoch_lines(self, report: EpochReport) -> list[str]:
@@ -136,6 +147,10 @@ class Task(ABC):
         nothing moves it, and its moments stay. One that is in no group is never trained.
         """
         return param_groups(self.model, lr, weight_decay, decay_all=decay_all)
+
+    def sample_names(self, batch: Batch) -> list[str]:
+        """Return what messages call the samples of a batch; nothing when they have no names."""
+        return []
 
     def size(self, batch: Batch) -> int:
         """Return the number of samples of a batch."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch.utils.data import DataLoader
 
@@ -50,6 +52,11 @@ def train_metrics(task: Task, world: World) -> dict[str, float]:
     for state, saved in zip(states, own):
         state.copy_(saved)
     return metrics
+
+
+def logged(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return training metrics under their names in the log; those of samples, `data/...`, keep theirs."""
+    return {name if name.startswith("data/") else f"train/{name}": value for name, value in metrics.items()}
 
 
 def _judge(task: Task, batch: Batch, precision: MixedPrecision, sums: TermSums, recover: bool) -> None:

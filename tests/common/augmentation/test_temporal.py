@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.augmentation import TemporalMap, draw_hold, draw_roll
+from common.augmentation import TemporalMap, draw_dropout, draw_hold, draw_roll
 from common.engine.randomness import generator_for
 
 
@@ -124,3 +124,16 @@ def test_drops_of_short_windows(length: int) -> None:
     assert draw_hold(generator_for(1), length, share=0.0).is_identity
     with pytest.raises(ValueError, match=r"share is 1\.1"):
         draw_hold(generator_for(1), length, share=1.1)
+
+
+def test_each_frame_but_the_first_is_dropped_on_its_own() -> None:
+    rng = generator_for(5, "dropout")
+    maps = [draw_dropout(rng, 16, probability=0.3).index for _ in range(3000)]
+    changed = np.stack(maps) != np.arange(16)
+    assert not changed[:, 0].any()
+    np.testing.assert_allclose(changed[:, 1:].mean(axis=0), 0.3, atol=0.035)
+    assert np.corrcoef(changed[:, 4], changed[:, 5])[0, 1] == pytest.approx(0, abs=0.05)
+    assert (np.diff(np.stack(maps), axis=1) >= 0).all()
+    assert draw_dropout(rng, 16, probability=0.0).is_identity
+    with pytest.raises(ValueError, match=r"probability is 1\.5"):
+        draw_dropout(rng, 16, probability=1.5)

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.balancing.budget import BalanceBudget, BudgetSettings, balance_budget, positive_loss_share
+from common.balancing.budget import BalanceBudget, BudgetSettings, balance_budget
+from common.balancing.budget_rules import positive_loss_share
 from common.balancing.weights import class_weights, weights_from_counts
 from common.statistics import ClassStatistics
 
@@ -276,3 +277,68 @@ def test_report_form_is_plain() -> None:
     assert state["statistics_sha256"] == UAV.sha256
     np.testing.assert_allclose(state["effective"], [0.25] * 4)
     assert state["factors"] == {"weights": pytest.approx(226.762, abs=5e-4)}
+
+
+SEVERITY = ClassStatistics.from_counts([1402, 403, 687, 44, 27], names=["1.0", "2.0", "3.0", "4.0", "5.0"])
+
+
+def stacked(basis: str, **settings: bool) -> BalanceBudget:
+    presented = oversampled(SEVERITY, 4)
+    counts = presented * SEVERITY.support if basis == "presented" else SEVERITY.counts
+    weights = weights_from_counts(counts, "balanced_capped")
+    words = BudgetSettings(judge_inversion=True, **settings)  # type: ignore[arg-type]
+    return balance_budget(SEVERITY, presented, weights, settings=words)
+
+
+def test_golden_sampler_with_weights_for_what_it_presents() -> None:
+    budget = stacked("presented")
+    np.testing.assert_allclose(budget.weights, [0.6714, 0.6714, 0.6714, 5.3479, 6.7135], atol=5e-5)
+    np.testing.assert_allclose(budget.effective, [0.2096] * 4 + [0.1615], atol=5e-5)
+    assert budget.strength == pytest.approx(0.934, abs=5e-4)
+    assert budget.inversion == pytest.approx(1)
+    assert not budget.findings
+
+
+def test_golden_sampler_with_weights_for_natural_counts_is_refused() -> None:
+    budget = stacked("natural")
+    np.testing.assert_allclose(budget.effective, [0.1170, 0.4071, 0.2388, 0.1469, 0.0901], atol=5e-5)
+    assert budget.strength == pytest.approx(0.934, abs=5e-4)
+    assert budget.inversion == pytest.approx(3.479, abs=5e-4)
+    assert budget.to_dict()["inversion"] == budget.inversion
+    level, text = one(budget, "inversion 3.48")
+    assert level == "error"
+    assert "class 1 (2.0) with 403 labels is favoured over class 0 (1.0) with 1402" in text
+    assert "sampler x4" in text
+    assert levels(stacked("natural", allow_overcorrection=True)) == ["warning"]
+
+
+def test_inversion_is_judged_only_when_asked() -> None:
+    weights = weights_from_counts(SEVERITY.counts, "balanced_capped")
+    assert not balance_budget(SEVERITY, oversampled(SEVERITY, 4), weights).findings
+
+
+@given(st.lists(st.integers(0, 30), min_size=2, max_size=8), st.integers(0, 2**32 - 1))
+def test_inversion_is_the_largest_ratio_over_all_pairs(counts: list[int], seed: int) -> None:
+    if not any(counts):
+        return
+    statistics = ClassStatistics.from_counts(counts)
+    budget = balance_budget(statistics, weights=np.random.default_rng(seed).random(len(counts)) + 0.1)
+    e = budget.effective
+    pairs = [e[b] / e[a] for a, n_a in enumerate(counts) for b, n_b in enumerate(counts) if 0 < n_b < n_a]
+    assert budget.inversion == (pytest.approx(max(pairs)) if pairs else None)
+
+
+@pytest.mark.parametrize(("excess", "level"), [(1.04, None), (1.06, "warning"), (1.51, "error")])
+def test_bounds_of_the_inversion(excess: float, level: str | None) -> None:
+    statistics = ClassStatistics.from_counts([100, 90, 10])
+    weights = np.array([1, excess * 100 / 90, 1])
+    budget = balance_budget(statistics, weights=weights, settings=BudgetSettings(judge_inversion=True))
+    assert levels(budget) == ([] if level is None else [level])
+
+
+def test_a_common_class_weighted_zero_is_inverted_without_end() -> None:
+    budget = balance_budget(LONG_TAIL, weights=[0, 1, 1], settings=BudgetSettings(judge_inversion=True))
+    assert budget.inversion == np.inf
+    assert json.loads(json.dumps(budget.to_dict(), allow_nan=False))["inversion"] is None
+    assert balance_budget(LONG_TAIL, weights=[0, 0, 1]).inversion == np.inf
+    assert balance_budget(LONG_TAIL, weights=[1, 0, 0]).inversion == 0

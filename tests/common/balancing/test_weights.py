@@ -13,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from common.balancing.weights import (
     Strategy,
+    balanced_pos_weight,
     check_weights,
     class_weights,
     ldam_margins,
@@ -207,3 +208,65 @@ def test_golden_repeat_factors() -> None:
     rare = repeat_factors(frequencies, power=1, threshold=0.02, cap=30)
     np.testing.assert_allclose(rare, [1, 1, 2, 30])
     np.testing.assert_allclose(repeat_factors([*frequencies, 0]), [1, 1, 1, 1.414214, 1], atol=5e-7)
+
+
+SEVERITY = [1402, 403, 687, 44, 27]
+ACTIONS = [448, 1264, 103, 361, 88, 178, 383, 28]
+
+
+@pytest.mark.parametrize(
+    ("counts", "strategy", "expected"),
+    [
+        (SEVERITY, "balanced_capped", [0.5214, 1.8138, 1.0640, 5.2136, 5.2136]),
+        (SEVERITY, "sqrt", [0.7163, 1.3361, 1.0233, 4.0435, 5.1618]),
+        (SEVERITY, "log", [0.5947, 1.5661, 1.0637, 4.8427, 5.7154]),
+        (SEVERITY, "effective_number", [0.6297, 1.4311, 0.9553, 6.2973, 6.2973]),
+        (ACTIONS, "balanced_capped", [0.9459, 0.3353, 3.3525, 1.1738, 3.3525, 2.3807, 1.1064, 3.3525]),
+    ],
+)
+def test_golden_weights_under_a_ratio_of_ten(
+    counts: list[int], strategy: Strategy, expected: list[float]
+) -> None:
+    weights = weights_from_counts(counts, strategy, max_ratio=10, beta=0.999)
+    np.testing.assert_allclose(weights, expected, atol=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("counts", "strategy", "expected"),
+    [
+        (SEVERITY, "balanced", [0.4406, 1.5327, 0.8991, 10, 10]),
+        ([2495, 324, 96], "balanced_capped", [0.3918, 3.017, 10]),
+        (SEVERITY, "effective_number", [0.4530, 1.5004, 0.8926, 10, 10]),
+    ],
+)
+def test_golden_weights_under_a_value_of_ten(
+    counts: list[int], strategy: Strategy, expected: list[float]
+) -> None:
+    weights = class_weights(ClassStatistics.from_counts(counts), strategy, max_value=10)
+    np.testing.assert_allclose(weights, expected, atol=5e-5)
+
+
+@given(COUNTS, st.sampled_from(STRATEGIES), st.floats(1, 100))
+def test_the_value_cap_holds_after_normalising(counts: list[int], strategy: Strategy, cap: float) -> None:
+    number = np.array(counts, dtype=np.float64)
+    weights = weights_from_counts(counts, strategy, max_value=cap)
+    assert weights.max() <= cap
+    assert (weights[number == 0] == 0).all()
+    assert weights @ (number / number.sum()) == pytest.approx(1, rel=1e-9)
+    free = weights_from_counts(counts, strategy, max_ratio=np.inf)
+    if free.max() < cap:
+        np.testing.assert_allclose(weights, free, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "other", [{"max_value": 0.5}, {"max_value": 5, "max_ratio": 3}, {"max_value": 5, "normalize": "mean"}]
+)
+def test_a_value_cap_stands_alone(other: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="max_value"):
+        weights_from_counts([3, 1], "balanced", **other)  # type: ignore[arg-type]
+
+
+def test_positive_weights_are_negatives_over_positives() -> None:
+    assert balanced_pos_weight([60, 30, 10, 0]).tolist() == pytest.approx([2 / 3, 7 / 3, 9, 1])
+    assert balanced_pos_weight([0.9, 0.1], cap=5).tolist() == pytest.approx([1 / 9, 5])
+    assert balanced_pos_weight([7, 0]).tolist() == [1, 1]

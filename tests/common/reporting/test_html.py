@@ -116,7 +116,8 @@ def test_table_sets_numbers_right_and_notes_left() -> None:
 
 
 def test_page_holds_its_style_and_escapes_its_title() -> None:
-    text = page("<run>", Html("<p>x</p>"))
+    text = page("<run>", Html("<p>x</p>"), style=".own > p {}")
     assert "<title>&lt;run&gt;</title>" in text
+    assert text.index("--paper") < text.index(".own > p {}") < text.index("</style>")
     assert "prefers-color-scheme" in text
     assert text.isascii()

@@ -73,6 +73,17 @@ def test_names_come_from_whichever_event_tells_them(tmp_path: Path) -> None:
     assert run.class_names() == {"7": "seven", "0": "zero", "1": "one"}
 
 
+def test_names_of_a_metric_come_from_the_task_it_belongs_to(tmp_path: Path) -> None:
+    tables = [
+        {"kind": "per_class", "task": task, "columns": [], "rows": [{"id": 0, "name": name, "support": 1}]}
+        for task, name in (("foot", "short"), ("foot_print", "long"))
+    ]
+    run = run_with(tmp_path, *tables)
+    assert run.class_names("foot_recall") == {"0": "short"}
+    assert run.class_names("foot_print_recall") == {"0": "long"}
+    assert len(run.chosen("per_class", "split", "task")) == 2
+
+
 def test_colours_are_checked(tmp_path: Path) -> None:
     statistics = {"kind": "statistics", "statistics": {"counts": [1]}, "colors": ["red;background:url(x)"]}
     with pytest.raises(ValueError, match="expected #rrggbb"):

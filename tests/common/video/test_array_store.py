@@ -2,13 +2,15 @@
 
 import json
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from common.video import ArrayStore, content_sha256
+from common.video import ArrayStore, array_store, content_sha256
 from common.video.array_store import key_of
 
 IDENTITY = {"video": "abc", "size": [3, 4], "version": 1}
@@ -131,3 +133,51 @@ def test_the_sum_of_a_file_follows_its_content(tmp_path: Path) -> None:
     assert first == "7692c3ad3540bb803c020b3aee66cd8887123234ea0c6e7143c0add73ff431ed"
     path.write_bytes(b"other")
     assert content_sha256(path) != first
+
+
+def test_a_private_map_can_be_written_to_and_the_file_stays(store: ArrayStore) -> None:
+    filled(store)
+    found = store.find(IDENTITY, private=True)
+    assert found is not None
+    found[:] = 7
+    again = store.find(IDENTITY)
+    assert again is not None
+    assert again.max() == 2
+
+
+def test_a_sound_file_is_examined_once_until_it_changes(
+    store: ArrayStore, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = filled(store)
+    assert store.find(IDENTITY) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(array_store, "_fault", None)
+        assert store.find(IDENTITY) is not None
+    exchange(path)
+    os.utime(path, (1, 1))
+    assert store.find(IDENTITY) is None
+    assert "changed since it was made" in lines[0]
+
+
+def test_a_folder_of_another_person_is_read(store: ArrayStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(store)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    assert store.find(IDENTITY) is not None
+
+
+def test_threads_may_fill_the_same_entry(store: ArrayStore) -> None:
+    together = threading.Barrier(2, timeout=20)
+
+    def fill(value: int) -> None:
+        with store.create(IDENTITY, (3, 4), np.float16) as array:
+            together.wait()
+            array[:] = value
+            together.wait()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(fill, (2, 3)))
+    assert sorted(path.suffix for path in store.folder.iterdir()) == [".json", ".npy"]

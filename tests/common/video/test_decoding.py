@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from coded_video import coded_frame, read_codes, write_coded
 
-from common.video import VideoError, VideoInfo, decode, probe, read_frames, stream
+from common.video import VideoError, VideoInfo, decode, decode_numbers, probe, read_frames, stream
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -165,3 +165,20 @@ def test_window_of_a_real_clip_with_b_frames(real_data: Path) -> None:
     assert whole.shape == (126, 224, 398, 3)
     np.testing.assert_array_equal(decode(path, 67, 83), whole[67:83])
     assert len({frame.tobytes() for frame in whole[67:83]}) == 16
+
+
+@pytest.mark.parametrize("numbers", [[67], [67, 69, 71, 73, 76, 78, 80, 82], [4, 4, 9, 2, 9], [129, 0]])
+def test_numbers_give_those_frames_in_that_order(coded: Path, numbers: list[int]) -> None:
+    frames = decode_numbers(coded, numbers)
+    assert read_codes(frames) == numbers
+    np.testing.assert_array_equal(frames, decode(coded)[numbers])
+
+
+def test_numbers_that_cannot_be(coded: Path) -> None:
+    for numbers in ([], [3, -1]):
+        with pytest.raises(ValueError, match="numbers is"):
+            decode_numbers(coded, numbers)
+    for numbers in ([128, 130], [140]):
+        with pytest.raises(VideoError, match="130 frames decode") as raised:
+            decode_numbers(coded, numbers)
+        assert raised.value.frame == max(numbers[0] if len(numbers) == 1 else 0, 130)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from coded_video import read_codes, write_coded
 
-from common.video import FrameCache, Pixels, VideoError, decode, frame_cache
+from common.video import FrameCache, Pixels, VideoError, decode, decode_numbers, frame_cache
 
 
 class Shade:
@@ -82,3 +82,37 @@ def test_frames_that_do_not_fit_are_not_stored(tmp_path: Path, video: Path, line
     assert str(video) in lines[0]
     assert "do not fit" in lines[0]
     assert not cache.store.folder.exists()
+
+
+@pytest.mark.parametrize("numbers", [[5, 6, 7], [9, 5, 5, 12], [14]])
+def test_frames_taken_from_a_window_equal_decoded_ones(
+    cache: FrameCache, video: Path, numbers: list[int]
+) -> None:
+    assert cache.take(video, numbers, 5, 15, fill=False) is None
+    assert not cache.has(video, 5, 15)
+    for _ in range(2):
+        frames = cache.take(video, numbers, 5, 15)
+        assert frames is not None
+        np.testing.assert_array_equal(frames, decode_numbers(video, numbers))
+        frames[:] = 0
+    assert cache.has(video, 5, 15)
+    assert not cache.has(video, 5, 16)
+    with pytest.raises(ValueError, match="numbers is"):
+        cache.take(video, [*numbers, 15], 5, 15)
+
+
+def test_jpeg_windows_are_entries_of_their_own(tmp_path: Path, video: Path) -> None:
+    raw, small = (FrameCache(tmp_path / "cache", quality=quality) for quality in (None, 90))
+    expected = decode(video, 5, 15)
+    for _ in range(2):
+        whole, taken = small.get(video, 5, 15), small.take(video, [7, 5], 5, 15)
+        assert whole is not None
+        assert taken is not None
+        assert read_codes(whole) == list(range(5, 15))
+        assert 0 < np.abs(whole.astype(int) - expected).mean() < 10
+        np.testing.assert_array_equal(taken, whole[[2, 0]])
+    assert not raw.has(video, 5, 15)
+    np.testing.assert_array_equal(raw.get(video, 5, 15), expected)
+    assert FrameCache(tmp_path / "few", quality=90, max_gb=1e-6).take(video, [5], 5, 15) is None
+    with pytest.raises(ValueError, match="quality is 0"):
+        FrameCache(tmp_path, quality=0)

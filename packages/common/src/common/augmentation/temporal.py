@@ -116,3 +116,15 @@ def draw_hold(
     if rng.random() < probability and count:
         dropped[1 + rng.choice(length - 2, size=count, replace=False)] = True
     return TemporalMap.hold(dropped)
+
+
+def draw_dropout(rng: np.random.Generator, length: int, *, probability: float) -> TemporalMap:
+    """Draw which frames but the first are dropped, each with `probability`, held as in `TemporalMap.hold`.
+
+    ValueError for a probability outside [0, 1].
+    """
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability is {probability}: 0 to 1 is expected")
+    dropped = rng.random(length) < probability
+    dropped[:1] = False
+    return TemporalMap.hold(dropped)

@@ -9,21 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from common.balancing.weights import (
-    NOTICEABLE_IMBALANCE,
-    SATURATED_RATIO,
-    check_shares,
-    check_weights,
-    weight_ratio,
-)
+from common.balancing.budget_rules import RULES, Finding
+from common.balancing.weights import check_shares, check_weights
 from common.statistics import ClassStatistics, Shares
 
-Finding = tuple[str, str]
-
-WARN_STRENGTH = 1.05
-ERROR_STRENGTH = 1.5
-MOST_REPEATS = 50
-LEAST_POSITIVE_SHARE = 0.01
 CLASSES_PER_LINE = 8
 VECTORS = ("presented", "weights", "alpha", "offset", "posthoc_offset")
 
@@ -35,7 +24,8 @@ class BudgetSettings:
     `loss`, `weights`, `sampler` are the words of the console; `smoothing` the label smoothing and whether
     class weights act on its mass (`torch`) or not (`hard`); `max_ratio` the cap asked for on the weights;
     `epoch_scale` draws per epoch over the number of samples. `allow_overcorrection` turns the error of a
-    strength above 1.5 into a warning, `strict` turns every warning into an error.
+    strength above 1.5 into a warning, `strict` turns every warning into an error. `judge_inversion` sets the
+    bounds of the strength on the inversion as well.
     """
 
     loss: str = "cross_entropy"
@@ -46,6 +36,7 @@ class BudgetSettings:
     max_ratio: float | None = None
     epoch_scale: float = 1.0
     allow_overcorrection: bool = False
+    judge_inversion: bool = False
     strict: bool = False
 
 
@@ -98,6 +89,30 @@ class BalanceBudget:
         if self.ratio == 1:
             return None
         return 1 - self._log_odds(self.effective) / self._log_odds(self.statistics.prior)
+
+    @functools.cached_property
+    def inversion(self) -> float | None:
+        """Largest e_b / e_a over classes b with fewer labels than a; None when the counts are balanced.
+
+        Above 1 a rarer class is favoured over a more frequent one. The strength compares the two extreme
+        classes alone and misses those between.
+        """
+        return None if self.inverted_pair is None else self.inverted_pair[0]
+
+    @functools.cached_property
+    def inverted_pair(self) -> tuple[float, int, int] | None:
+        """(inversion, b, a): the rarer and the more frequent class where it is largest."""
+        order = np.argsort(np.where(self.statistics.present, self.statistics.counts, -1), kind="stable")
+        order = order[np.count_nonzero(~self.statistics.present) :]
+        counts, shares = self.statistics.counts[order], self.effective[order]
+        pairs = []
+        for place, rarer in enumerate(np.searchsorted(counts, counts).tolist()):
+            favoured = int(shares[:rarer].argmax()) if rarer else place
+            if rarer and (shares[favoured] > 0 or shares[place] > 0):
+                with np.errstate(divide="ignore"):
+                    ratio = float(shares[favoured] / shares[place])
+                pairs.append((ratio, int(order[favoured]), int(order[place])))
+        return max(pairs, default=None)
 
     @property
     def repeated_class(self) -> int:
@@ -187,6 +202,7 @@ class BalanceBudget:
             "weighted": self.weighted.tolist(),
             "effective": self.effective.tolist(),
             "strength": None if self.strength is None else _finite(self.strength),
+            "inversion": None if self.inversion is None else _finite(self.inversion),
             "repeats": self.repeats,
             "repeated_class": self.repeated_class,
             "factors": {name: _finite(value) for name, value in self.factors.items()},
@@ -246,107 +262,6 @@ def balance_budget(
         sigmoid_alpha=sigmoid_alpha,
         settings=settings or BudgetSettings(),
     )
-
-
-def positive_loss_share(positives: float, alpha: float) -> float:
-    """Return the positives' part of a sigmoid focal loss while every probability is one half.
-
-    `positives` is their share of the elements; gamma cancels out (Lin 2017).
-    """
-    return alpha * positives / (alpha * positives + (1 - alpha) * (1 - positives))
-
-
-def _source_rule(budget: BalanceBudget) -> list[Finding]:
-    found, seen = [], budget.statistics.present
-    if budget.statistics.split != "train":
-        text = f"corrections come from statistics of split {budget.statistics.split!r}: train is expected"
-        found.append(("error", text))
-    if np.ptp(budget.offset[seen]) > 0 and np.ptp(budget.posthoc_offset[seen]) > 0:
-        text = "offset in training and posthoc_offset in prediction correct the prior twice: keep one"
-        found.append(("error", text))
-    return found
-
-
-def _smoothing_rule(budget: BalanceBudget) -> list[Finding]:
-    epsilon = budget.settings.smoothing
-    if budget.settings.smoothing_weighting != "torch" or epsilon == 0:
-        return []
-    bound = budget.statistics.num_classes * (1 - epsilon) / epsilon + 1
-    ratio = weight_ratio(budget.weights * budget.alpha, budget.statistics.present)
-    if ratio <= bound / 2:
-        return []
-    text = (
-        f"torch label smoothing {epsilon:g} with weights {ratio:.1f}:1: above {bound:.1f}:1 the optimum "
-        "leaves the true class; take smoothing_weighting hard, or cap the weights"
-    )
-    return [("error" if ratio > bound else "warning", text)]
-
-
-def _strength_rule(budget: BalanceBudget) -> list[Finding]:
-    strength, statistics = budget.strength, budget.statistics
-    if strength is None or not strength > WARN_STRENGTH:
-        return []
-    factors = ", ".join(f"{name} x{value:.4g}" for name, value in budget.factors.items())
-    allowed = budget.settings.allow_overcorrection
-    text = (
-        f"overcorrection: strength {strength:.2f} (1 uniform, 2 inverted) from {factors}, in favour of "
-        f"{statistics.label(statistics.minority)} over {statistics.label(statistics.majority)} at a ratio of "
-        f"{budget.ratio:.1f}:1; drop one of them" + ("" if allowed else ", or --allow_overcorrection")
-    )
-    severe = strength > ERROR_STRENGTH and not allowed
-    return [("error" if severe else "warning", text)]
-
-
-def _sigmoid_alpha_rule(budget: BalanceBudget) -> list[Finding]:
-    alpha, statistics = budget.sigmoid_alpha, budget.statistics
-    if alpha is None or budget.ratio == 1:
-        return []
-    rare = statistics.minority
-    positives = float(statistics.prior[rare])
-    share = positive_loss_share(positives, alpha)
-    if share >= LEAST_POSITIVE_SHARE:
-        return []
-    text = (
-        f"sigmoid focal alpha {alpha:g} leaves the positives of {statistics.label(rare)} "
-        f"{100 * share:.3g} % of the initial loss: take alpha {1 - positives:.6g} (balanced) or initial bias "
-        f"{statistics.bias_init('sigmoid')[rare]:.3f}"
-    )
-    return [("warning", text)]
-
-
-def _repeat_rule(budget: BalanceBudget) -> list[Finding]:
-    if budget.ratio == 1 or budget.repeats <= MOST_REPEATS:
-        return []
-    name = budget.statistics.label(budget.repeated_class)
-    return [
-        (
-            "warning",
-            f"a sample of {name} is expected {budget.repeats:.1f} times per epoch, over {MOST_REPEATS}",
-        )
-    ]
-
-
-def _effect_rule(budget: BalanceBudget) -> list[Finding]:
-    """Name the corrections that were asked for and change nothing."""
-    if budget.ratio == 1:
-        return []
-    seen, words = budget.statistics.present, budget.settings
-    found = []
-    if "presented" in budget.given and np.allclose(budget.growth[seen], 1, rtol=1e-6, atol=0):
-        found.append(f"sampler {words.sampler} has no effect: it presents the natural shares")
-    ratio = weight_ratio(budget.weights, seen)
-    if "weights" in budget.given and ratio < SATURATED_RATIO and budget.ratio > NOTICEABLE_IMBALANCE:
-        found.append(f"weights {words.weights} have no effect: {ratio:.3f}:1 at counts {budget.ratio:.1f}:1")
-    if words.max_ratio is not None and ratio < words.max_ratio * (1 - 1e-9):
-        found.append(f"max_ratio {words.max_ratio:g} has no effect: weights are {ratio:.3g}:1")
-    for name in ("alpha", "offset", "posthoc_offset"):
-        same = not np.ptp(getattr(budget, name)[seen]) and budget.sigmoid_alpha is None
-        if name in budget.given and same:
-            found.append(f"{name} has no effect: it is the same for every class")
-    return [("warning", text) for text in found]
-
-
-RULES = (_source_rule, _smoothing_rule, _strength_rule, _sigmoid_alpha_rule, _repeat_rule, _effect_rule)
 
 
 def _two_class_alpha(statistics: ClassStatistics, alpha: float) -> Shares:

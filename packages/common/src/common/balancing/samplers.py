@@ -10,6 +10,7 @@ never the first ones over again.
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -114,9 +115,10 @@ class KeyedSampler(ABC):
             if number != held:
                 block, held = self._block(epoch, number), number
             stop = min(offset + CHUNK * self.world, self._block_length, offset + end - position)
-            for index in block[offset : stop : self.world].tolist():
-                yield SampleKey(index, epoch, position)
-                position += self.world
+            indices = block[offset : stop : self.world].tolist()
+            places = range(position, position + len(indices) * self.world, self.world)
+            yield from map(SampleKey, indices, itertools.repeat(epoch), places)
+            position = places.stop
 
 
 class ShuffleSampler(KeyedSampler):

@@ -34,6 +34,7 @@ def class_weights(
     strategy: Strategy,
     *,
     max_ratio: float | None = None,
+    max_value: float | None = None,
     beta: float = 0.9999,
     normalize: Normalization = "sample",
     presented: ArrayLike | None = None,
@@ -50,7 +51,9 @@ def class_weights(
         counts = check_shares(statistics, presented) * statistics.support
     for index in np.flatnonzero(~statistics.present):
         logger.warning("%s has no training label: its weight is 0", statistics.label(int(index)))
-    weights = weights_from_counts(counts, strategy, max_ratio=max_ratio, beta=beta, normalize=normalize)
+    weights = weights_from_counts(
+        counts, strategy, max_ratio=max_ratio, max_value=max_value, beta=beta, normalize=normalize
+    )
     _report(counts, strategy, max_ratio, beta, weights)
     return weights
 
@@ -60,6 +63,7 @@ def weights_from_counts(
     strategy: Strategy,
     *,
     max_ratio: float | None = None,
+    max_value: float | None = None,
     beta: float = 0.9999,
     normalize: Normalization = "sample",
 ) -> Shares:
@@ -70,18 +74,53 @@ def weights_from_counts(
     2015); `enet_log` 1 / ln(1.02 + pi_c) (Paszke 2016). `max_ratio` >= 1 bounds largest / smallest weight of
     any strategy; `balanced_capped` has 10 unless told. `normalize`: `sample` makes the expected weight
     sum(pi_c w_c) 1, `mean` the mean over present classes, `min` the smallest weight, `none` leaves them.
+
+    `max_value` >= 1 bounds the weights themselves instead: min(s u_c, max_value) with the one s that makes
+    the expected weight 1, so the bound holds after normalising (`water_filling`); it replaces max_ratio.
     """
     number = np.asarray(counts, dtype=np.float64)
     _check_arguments(strategy, max_ratio, beta, normalize)
+    _check_max_value(max_value, max_ratio, normalize)
     seen = number > 0
     if not seen.any():
         raise ValueError("counts are all 0: no class can be weighted")
-    weights = np.zeros(len(number))
-    weights[seen] = _normalized(
-        _capped(_raw(number[seen], strategy, beta), _cap(strategy, max_ratio)), number[seen], normalize
-    )
-    weights[seen] = _capped(weights[seen], _cap(strategy, max_ratio))
+    weights, raw = np.zeros(len(number)), _raw(number[seen], strategy, beta)
+    if max_value is not None:
+        weights[seen] = water_filling(raw, number[seen], cap=max_value, total=number.sum())
+        return weights
+    cap = _cap(strategy, max_ratio)
+    weights[seen] = _capped(_normalized(_capped(raw, cap), number[seen], normalize), cap)
     return weights
+
+
+def water_filling(values: ArrayLike, sizes: ArrayLike, *, cap: float, total: float) -> Shares:
+    """Return min(s values, cap) [C] with the one s >= 0 for which the sum of sizes x result is `total`.
+
+    `sizes` [C] > 0 say how often each of the `values` [C] >= 0 stands. What the cap takes from the largest
+    goes to the others in proportion to their values. ValueError when the cap is too small for the total.
+    """
+    value, size = np.asarray(values, dtype=np.float64), np.asarray(sizes, dtype=np.float64)
+    result = np.zeros(len(value))
+    order = np.argsort(-value, kind="stable")[: np.count_nonzero(value > 0)]
+    value, size = value[order], size[order]
+    if not cap * size.sum() >= total * (1 - 1e-12):
+        raise ValueError(f"cap is {cap}: {total} cannot be reached by {size.sum():g} positive values")
+    left = total - cap * (np.cumsum(size) - size)
+    scale = left / np.cumsum((size * value)[::-1])[::-1]
+    fits = np.flatnonzero(scale * value <= cap)
+    result[order] = np.minimum(scale[fits[0]] * value, cap) if len(fits) else cap
+    return result
+
+
+def balanced_pos_weight(counts: ArrayLike, *, cap: float | None = None) -> Shares:
+    """Return (N - n_c) / n_c, at most `cap`, of one-vs-rest losses [K]; counts or shares [K] sum to N.
+
+    A class that holds nothing or everything gets 1.
+    """
+    number = np.asarray(counts, dtype=np.float64)
+    ratio, rest = np.ones(len(number)), number.sum() - number
+    np.divide(rest, number, out=ratio, where=(number > 0) & (rest > 0))
+    return ratio if cap is None else np.minimum(ratio, cap)
 
 
 def ldam_margins(counts: ArrayLike, *, max_margin: float = 0.5) -> Shares:
@@ -158,6 +197,15 @@ def _check_arguments(strategy: str, max_ratio: float | None, beta: float, normal
         raise ValueError(f"max_ratio is {max_ratio}: it must be >= 1, or None for no cap")
     if not 0 <= beta <= 1:
         raise ValueError(f"beta is {beta}: 0 <= beta <= 1 is expected")
+
+
+def _check_max_value(max_value: float | None, max_ratio: float | None, normalize: str) -> None:
+    if max_value is None:
+        return
+    if not max_value >= 1:
+        raise ValueError(f"max_value is {max_value}: it must be >= 1, or None for no cap")
+    if max_ratio is not None or normalize != "sample":
+        raise ValueError("max_value bounds weights of sample mean 1: max_ratio and normalize have no place")
 
 
 def _cap(strategy: Strategy, max_ratio: float | None) -> float | None:

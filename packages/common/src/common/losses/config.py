@@ -99,10 +99,8 @@ class BinaryCrossEntropyConfig(LossConfig):
     def build(self, statistics: ClassStatistics | None, presented: ArrayLike | None) -> Loss:
         from common.losses.cross_entropy import BinaryCrossEntropyLoss
 
-        pos_weight = self._pos_weight(statistics, presented)
-        return BinaryCrossEntropyLoss(
-            pos_weight=pos_weight, **self.settings("pos_weight", "max_weight_ratio")
-        )
+        settings = self.settings("pos_weight", "max_weight_ratio")
+        return BinaryCrossEntropyLoss(pos_weight=self._pos_weight(statistics, presented), **settings)
 
     def _pos_weight(
         self, statistics: ClassStatistics | None, presented: ArrayLike | None
@@ -114,9 +112,10 @@ class BinaryCrossEntropyConfig(LossConfig):
                 raise ValueError("max_weight_ratio caps the balanced pos_weight: it is not chosen")
             check_length("pos_weight", self.pos_weight, statistics)
             return self.pos_weight
-        shares = shares_of(needed(statistics, "pos_weight 'balanced'"), presented)
-        cap = float("inf") if self.max_weight_ratio is None else self.max_weight_ratio
-        return tuple(min((1 - share) / share, cap) if 0 < share < 1 else 1.0 for share in shares)
+        from common.balancing.weights import balanced_pos_weight as balanced
+
+        known = needed(statistics, "pos_weight 'balanced'")
+        return tuple(balanced(shares_of(known, presented), cap=self.max_weight_ratio).tolist())
 
 
 @dataclass(frozen=True, kw_only=True)

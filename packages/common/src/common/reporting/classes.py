@@ -39,8 +39,8 @@ def class_cell(identity: str, name: str, colors: dict[str, str]) -> Html:
 
 
 def per_class_section(run: RunData) -> Html | None:
-    """Return the table of classes with support, values and interval bars, one per split."""
-    events = [event for event in run.chosen("per_class", "split") if event["rows"]]
+    """Return the table of classes with support, values and interval bars, one per split and task."""
+    events = [event for event in run.chosen("per_class", "split", "task") if event["rows"]]
     if not events:
         return None
     lead = "Bars show the value, the thin line over them the 95 % interval. Classes without support are n/a."
@@ -77,8 +77,8 @@ def _value_cell(entry: dict[str, Any] | None, scale: tuple[float, float] | None)
 
 
 def confusion_section(run: RunData) -> Html | None:
-    """Return the confusion matrix of each split as a heat map of row shares with the counts in the cells."""
-    events = [event for event in run.chosen("confusion", "split") if event["matrix"]]
+    """Return the confusion matrix of each split and task as a heat map of row shares, with the counts."""
+    events = [event for event in run.chosen("confusion", "split", "task") if event["matrix"]]
     if not events:
         return None
     parts = []

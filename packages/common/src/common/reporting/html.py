@@ -63,16 +63,16 @@ def table(
     return node("div", content, css="scroll tall" if len(body) > 40 else "scroll")
 
 
-def page(title: str, body: str) -> str:
-    """Return a whole document with its style sheet inside and no reference to anything outside."""
-    style = resources.files("common.reporting").joinpath("style.css").read_text(encoding="utf-8")
+def page(title: str, body: str, *, style: str = "") -> str:
+    """Return a whole document with its style sheet inside, `style` behind it."""
+    sheet = resources.files("common.reporting").joinpath("style.css").read_text(encoding="utf-8")
     head = join(
         [
             node("meta", attributes={"charset": "utf-8"}),
             node("meta", attributes={"name": "viewport", "content": "width=device-width, initial-scale=1"}),
             node("meta", attributes={"name": "color-scheme", "content": "light dark"}),
             node("title", title),
-            node("style", Html(style)),
+            node("style", Html(sheet + style)),
         ],
         "\n",
     )

@@ -105,8 +105,8 @@ def _summary_table(event: dict[str, Any], *, titled: bool) -> Html:
 
 
 def split_title(event: dict[str, Any]) -> Html:
-    """Return the split an event was measured on as a sub-heading."""
-    return node("h3", f"Split: {event.get('split', 'unnamed')}")
+    """Return what an event was measured on as a sub-heading: its title if it has one, else its split."""
+    return node("h3", str(event.get("title") or f"Split: {event.get('split', 'unnamed')}"))
 
 
 def origin(event: dict[str, Any]) -> Html:

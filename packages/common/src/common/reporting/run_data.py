@@ -120,13 +120,18 @@ class RunData:
         rows = [row for event in self.of_kind("summary") for row in event["rows"]]
         return next((str(row.get("note") or "") for row in rows if row["name"] == metric), "")
 
-    def class_names(self) -> dict[str, str]:
+    def class_names(self, metric: str = "") -> dict[str, str]:
         """Return class id -> display name, from whichever event tells it.
 
-        Outputs of a model that leaves out some classes carry their class ids in the event's `ids`.
+        Outputs of a model that leaves out some classes carry their class ids in the event's `ids`. Where
+        events name a `task`, those with the longest one that begins the name of `metric` speak for it alone.
         """
         names: dict[str, str] = {}
+        tasks = {str(event["task"]) for event in self.events if metric.startswith(f"{event.get('task')}_")}
+        longest = max(tasks, key=len, default=None)
         for event in self.events:
+            if longest is not None and event.get("task") != longest:
+                continue
             if event["kind"] == "statistics":
                 names |= _numbered(event["statistics"].get("names"), event.get("ids"))
             elif event["kind"] == "confusion":

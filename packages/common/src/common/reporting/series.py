@@ -163,7 +163,7 @@ def _rates(steps: Tracks, epochs: Tracks) -> Panel:
 
 def _class_panel(metric: str, ids: Mapping[str, str], epochs: Tracks, run: RunData) -> Panel:
     """Return one metric of every class; with many classes the lowest ones are in colour, the rest behind."""
-    names, colors = run.class_names(), run.class_colors()
+    names, colors = run.class_names(metric), run.class_colors()
     tracks = {identity: epochs[f"valid/{key}"] for identity, key in ids.items()}
     shown = sorted(tracks, key=lambda identity: _final(tracks[identity], run.best_step))[:MOST_COLORED]
     if len(tracks) <= MOST_COLORED:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -44,25 +45,33 @@ class ArrayStore:
         self.limit = max_gb * GIGABYTE
         self.say = say or _silent
         self._used: set[str] = set()
+        self._sound: dict[str, tuple[int, int]] = {}
 
-    def find(self, identity: Identity) -> NDArray[Any] | None:
+    def find(self, identity: Identity, *, private: bool = False) -> NDArray[Any] | None:
         """Return the array of `identity`; None when there is none, or, with a line, not a sound one.
 
-        Nothing is removed here: another process may be about to complete it.
+        `private` gives a map that may be written to; the file stays as it is. A file found sound is not
+        examined again by this object until its size or time changes. Nothing is removed here: another process
+        may be about to complete it.
         """
         key = key_of(identity)
         array_file, manifest_file = self._files(key)
         if not array_file.exists() and not manifest_file.exists():
             return None
         try:
-            fault = _fault(array_file, manifest_file, identity)
-            if fault is not None:
-                self.say(f"{array_file}: {fault}, made again")
-                return None
-            os.utime(manifest_file)
-            array: NDArray[Any] = np.load(array_file, mmap_mode="r", allow_pickle=False)
+            stamp = _stamp(array_file) if array_file.is_file() else None
+            if stamp is None or self._sound.get(key) != stamp:
+                fault = _fault(array_file, manifest_file, identity)
+                if fault is not None:
+                    self.say(f"{array_file}: {fault}, made again")
+                    return None
+            with suppress(OSError):  # the folder may be another person's
+                os.utime(manifest_file)
+            array: NDArray[Any] = np.load(array_file, mmap_mode="c" if private else "r", allow_pickle=False)
         except FileNotFoundError:  # removed by another process meanwhile
             return None
+        if stamp is not None:
+            self._sound[key] = stamp
         self._used.add(key)
         return array
 
@@ -92,7 +101,7 @@ class ArrayStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         key = key_of(identity)
         array_file, manifest_file = self._files(key)
-        temporary = array_file.with_name(f"{array_file.name}{TEMPORARY}{os.getpid()}")
+        temporary = array_file.with_name(f"{array_file.name}{TEMPORARY}{_writer()}")
         try:
             array = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=tuple(shape))
             yield array
@@ -133,7 +142,7 @@ def content_sha256(path: str | Path) -> str:
     return _content_sha256(Path(path).absolute(), status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**16)
 def _content_sha256(path: Path, size: int, changed: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -166,8 +175,18 @@ def _edges(path: Path) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _writer() -> str:
+    """Return what tells this thread from all others of this machine."""
+    return f"{os.getpid()}-{threading.get_ident()}"
+
+
 def _replace_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f"{path.name}{TEMPORARY}{os.getpid()}")
+    temporary = path.with_name(f"{path.name}{TEMPORARY}{_writer()}")
     try:
         temporary.write_text(text)
         os.replace(temporary, path)

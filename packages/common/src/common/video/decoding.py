@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -79,6 +79,33 @@ class FrameRange:
 
     def __contains__(self, frame: int) -> bool:
         return frame >= self.start and (frame - self.start) % self.stride == 0
+
+
+@dataclass(frozen=True)
+class FrameList:
+    """Frames by number, in any order; ValueError when there is none or one below 0."""
+
+    numbers: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not self.numbers or min(self.numbers) < 0:
+            raise ValueError(f"numbers is {list(self.numbers)}: one or more, from 0, are expected")
+
+    @property
+    def start(self) -> int:
+        """The first frame wanted."""
+        return min(self.numbers)
+
+    @property
+    def last(self) -> int:
+        """The last frame wanted."""
+        return max(self.numbers)
+
+    def __contains__(self, frame: int) -> bool:
+        return frame in self.numbers
+
+
+Wanted = FrameRange | FrameList
 
 
 def probe(path: str | Path, *, exact: bool = True) -> VideoInfo:
@@ -158,6 +185,20 @@ def decode(
     return result
 
 
+def decode_numbers(path: str | Path, numbers: Sequence[int]) -> Pixels:
+    """Return frames by number, in the order given and as often, as uint8 RGB [len(numbers), H, W, 3].
+
+    One pass as in `read_frames`, with its VideoError; ValueError as `FrameList`.
+    """
+    wanted = FrameList(tuple(numbers))
+    frames = _converted(path, wanted, None, None)
+    first = next(frames)
+    result = np.empty((len(wanted.numbers), *first.shape), np.uint8)
+    for number, frame in zip(sorted(set(wanted.numbers)), chain([first], frames), strict=True):
+        result[[place for place, asked in enumerate(wanted.numbers) if asked == number]] = frame
+    return result
+
+
 def resize_frame(frame: Pixels, width: int, height: int) -> Pixels:
     """Stretch a frame to `width` x `height`: area means where it shrinks, bilinear where it grows."""
     if frame.shape[:2] == (height, width):
@@ -190,7 +231,7 @@ def _opened(path: str | Path) -> Iterator[cv2.VideoCapture]:
 
 
 def _converted(
-    path: str | Path, wanted: FrameRange, size: Size | None, transform: FrameTransform | None
+    path: str | Path, wanted: Wanted, size: Size | None, transform: FrameTransform | None
 ) -> Iterator[Pixels]:
     shape: tuple[int, ...] | None = None
     for number, image in _decoded(path, wanted):
@@ -205,7 +246,7 @@ def _converted(
         yield frame if transform is None else transform(frame)
 
 
-def _decoded(path: str | Path, wanted: FrameRange) -> Iterator[tuple[int, Pixels]]:
+def _decoded(path: str | Path, wanted: Wanted) -> Iterator[tuple[int, Pixels]]:
     """Yield number and BGR image of each wanted frame."""
     number = 0
     with _opened(path) as capture:
@@ -221,7 +262,7 @@ def _decoded(path: str | Path, wanted: FrameRange) -> Iterator[tuple[int, Pixels
             number += 1
 
 
-def check_end(path: str | Path, frames: int, wanted: FrameRange) -> None:
+def check_end(path: str | Path, frames: int, wanted: Wanted) -> None:
     """Raise VideoError when a file of `frames` frames ends before what was wanted."""
     if frames == 0:
         raise _no_frame(path)

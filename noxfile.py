@@ -19,6 +19,7 @@ APPLICATIONS = {
     "uav_landing": "apps/uav_landing",
     "rodent_behavior": "apps/rodent_behavior",
     "eye_fixation": "apps/eye_fixation",
+    "mvfouls": "apps/mvfouls",
 }
 TESTING = (
     "torchvision",
@@ -97,7 +98,7 @@ def types(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Train every application on generated data; ends with the path of one HTML page."""
     _install(session)
-    lanes = (("uav_landing",), ("rodent_behavior", "eye_fixation"))
+    lanes = (("uav_landing",), ("rodent_behavior", "eye_fixation", "mvfouls"))
     with ThreadPoolExecutor(len(lanes)) as pool:
         running = [pool.submit(_in_turn, session, lane) for lane in lanes]
         reports = {name: str(page) for lane in running for name, page in lane.result().items()}
@@ -162,10 +163,26 @@ def _demo_gaze(run: Command, home: Path) -> Path:
     return home / "report.html"
 
 
+def _demo_fouls(run: Command, home: Path) -> Path:
+    """Learn fouls in generated clips and show some beside the answers; return the run folder."""
+    shutil.rmtree(home, ignore_errors=True)
+    generated = "--contents motion --actions 80 --size 112 64".split()
+    run("mvfouls", "prepare", "--synthetic", str(home), *generated)
+    network = "--backbone_name small3d --frames_per_clip 8 --img_height 64 --img_width 112 --lr 1e-3".split()
+    plan = "--epochs 8 --freezing_strategy none --augmentation_strength none --num_workers 0".split()
+    folder = ["--dataset_root", str(home)]
+    run("mvfouls", "train", *folder, *network, *plan, "--save_dir", str(home / "run"))
+    shown = ["--split", "valid", "--page_actions", "8", "--num_workers", "0"]
+    out = ["--out", str(home / "predictions.json")]
+    run("mvfouls", "predict", "--checkpoint", str(home / "run"), *folder, *shown, *out)
+    return home / "run"
+
+
 DEMOS: dict[str, Demo] = {
     "uav_landing": _demo_landing,
     "rodent_behavior": _demo_rodent,
     "eye_fixation": _demo_gaze,
+    "mvfouls": _demo_fouls,
 }
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from eye_files import gaze_splits
+from typed_commands import shell
 
 from common.config import flags
 from eye_fixation.cli import ALIASES, VERBS
@@ -29,16 +29,6 @@ SHORT = (
 )
 FEW = "--losses mse softmax_ce --seeds 1"
 LOSSES = {"mse", "focal", "dice", "weighted_mse", "composite"}
-
-
-def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run command lines in a folder, with this Python first; the first that fails ends them."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-e", "-c", command],
-        cwd=folder, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=280,
-    )  # fmt: skip
 
 
 def check_compared(done: subprocess.CompletedProcess[str], folder: Path) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """The commands of the multi-task guide run as they are written; flags are only added behind them."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from typed_commands import shell
 
 from common.config import flags
 from rodent_behavior.cli import ALIASES, VERBS
@@ -43,16 +41,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate(root, videos=3, trials=1, render=False)
     (root / "train_multitask.py").symlink_to(APPLICATION / "train_multitask.py")
     return root
-
-
-def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command line in a folder, with this Python first."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-c", command],
-        cwd=folder, env={**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
-        timeout=280,
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("command", [RECOMMENDED, QUICK], ids=["recommended", "quick"])

@@ -1,0 +1,1 @@
+"""Fouls of football recognised from several views: action class, severity, and offence."""

@@ -1,0 +1,1 @@
+"""The command lines: the documented scripts and the console command `mvfouls`."""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from mv_tiny_backbone import DIM, tiny_backbone
+from run_results import without_clocks
 
 from common.engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from common.engine.logging import read_events, read_metrics
@@ -32,7 +33,6 @@ SMALL = (
     "--img_width 40 --max_views 2"
 )
 """A training of a second: 16 actions in 4 steps an epoch."""
-TIMES = ("seconds", "wait_fraction", "samples_per_second")
 
 
 def write_small(root: Path) -> Path:
@@ -68,11 +68,8 @@ class Ran:
 
     def metrics(self, kind: str) -> list[dict[str, Any]]:
         """Lines of one kind that count, without what clocks say."""
-        return [
-            {name: value for name, value in line.items() if not name.endswith(TIMES)}
-            for line in read_metrics(self.folder / "metrics.jsonl")
-            if line["kind"] == kind
-        ]
+        lines = read_metrics(self.folder / "metrics.jsonl")
+        return without_clocks([line for line in lines if line["kind"] == kind])
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Events of one kind that count."""

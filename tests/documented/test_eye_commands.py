@@ -97,6 +97,7 @@ def test_the_losses_as_a_script(application: Path) -> None:
         assert all(math.isfinite(float(words[-1])) for words in found)
 
 
+@pytest.mark.slow
 def test_both_commands_of_the_message_about_missing_data(application: Path, tmp_path: Path) -> None:
     done = shell("eye-fixation compare", tmp_path)
     if all((folder / name).is_file() for folder in search_folders() for name in FILES):
@@ -158,6 +159,7 @@ def test_the_readme_begins_with_the_demo_and_the_documented_command(tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 def test_from_ones_own_recording_to_predictions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other commands and the Python of the README, one after the other in one folder."""
     write_gaze(tmp_path / "gaze.csv")

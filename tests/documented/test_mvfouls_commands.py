@@ -135,7 +135,9 @@ def test_a_fragment_for_a_size_of_data_set(fragment: str, home: Path) -> None:
     assert "epoch  1/1 |" in done.stdout
 
 
-@pytest.mark.parametrize("name", list(LDAM))
+@pytest.mark.parametrize(
+    "name", [name if name == "deep_heads" else pytest.param(name, marks=pytest.mark.slow) for name in LDAM]
+)
 def test_the_commands_of_the_ldam_guide(name: str, home: Path) -> None:
     done = shell(f"{LDAM[name]} {SHORT} --backbone-arch small3d", home)
     assert done.returncode == 0, done.stderr

@@ -54,6 +54,7 @@ def test_the_two_commands_of_the_guide(command: str, home: Path, tmp_path: Path)
     assert (tmp_path / "run" / "report.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fragment", FRAGMENTS)
 def test_a_fragment_of_the_guide_is_accepted(fragment: str, home: Path, tmp_path: Path) -> None:
     done = shell(f"{START} {fragment} {SHORT} --max_steps 1 --run_dir {tmp_path / 'run'}", home)

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from landing_pieces import KEYS, SHORT, Built
+from run_results import without_clocks
 
 from common.config import UserError
 from common.engine.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint
@@ -25,15 +26,6 @@ APPLICATION = Path(__file__).parents[2] / "apps" / "uav_landing"
 DOCUMENTED = "--batch-size 6 --epochs 30 --accumulation-steps 3 --learning-rate 3e-4"
 SINGLE = "--batch-size 1 --accumulation-steps 1 --save-every-steps 1 --epochs 2"
 CLASS_LINE = re.compile(r"Class ([0-3]): IoU=(\d\.\d{3}|n/a), Acc=(\d\.\d{3}|n/a)( \(.*\))?$")
-UNREPEATABLE = ("seconds", "per_second")
-
-
-def values(ran, kind: str) -> list[dict[str, float]]:
-    """Lines of `metrics.jsonl` without what a clock decides."""
-    return [
-        {name: value for name, value in line.items() if not name.endswith(UNREPEATABLE)}
-        for line in ran.metrics(kind)
-    ]
 
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -158,7 +150,7 @@ def test_the_same_seed_gives_the_same_weights_with_any_number_of_workers(train):
     first = train("--epochs 1", name="a")
     second = train("--epochs 1 --workers 2", name="b")
     assert same(first.weights(), second.weights())
-    assert values(first, "validation") == values(second, "validation")
+    assert without_clocks(first.metrics("validation")) == without_clocks(second.metrics("validation"))
 
 
 def test_a_recorded_config_repeats_the_run(train):
@@ -209,7 +201,7 @@ def test_killed_interrupted_and_resumed_is_never_stopped(train, tmp_path, scenes
     assert resumed.code == 0, resumed.err
     assert same(resumed.weights(), whole.weights())
     for kind in ("epoch", "validation"):
-        assert values(resumed, kind) == values(whole, kind)
+        assert without_clocks(resumed.metrics(kind)) == without_clocks(whole.metrics(kind))
 
 
 def test_a_request_to_end_is_answered(train, steps_into):

@@ -98,7 +98,7 @@ def types(session: nox.Session) -> None:
 def demo(session: nox.Session) -> None:
     """Train every application on generated data; ends with the path of one HTML page."""
     _install(session)
-    lanes = (("uav_landing",), ("rodent_behavior", "eye_fixation", "mvfouls"))
+    lanes = (("uav_landing", "eye_fixation"), ("rodent_behavior", "mvfouls"))
     with ThreadPoolExecutor(len(lanes)) as pool:
         running = [pool.submit(_in_turn, session, lane) for lane in lanes]
         reports = {name: str(page) for lane in running for name, page in lane.result().items()}
@@ -169,7 +169,7 @@ def _demo_fouls(run: Command, home: Path) -> Path:
     generated = "--contents motion --actions 80 --size 112 64".split()
     run("mvfouls", "prepare", "--synthetic", str(home), *generated)
     network = "--backbone_name small3d --frames_per_clip 8 --img_height 64 --img_width 112 --lr 1e-3".split()
-    plan = "--epochs 8 --freezing_strategy none --augmentation_strength none --num_workers 0".split()
+    plan = "--epochs 6 --freezing_strategy none --augmentation_strength none --num_workers 0".split()
     folder = ["--dataset_root", str(home)]
     run("mvfouls", "train", *folder, *network, *plan, "--save_dir", str(home / "run"))
     shown = ["--split", "valid", "--page_actions", "8", "--num_workers", "0"]

@@ -84,7 +84,7 @@ NEW_DEFAULTS = {"lr_warmup"}
 
 def documented() -> dict[str, str | None]:
     """Return the flags of the document and the texts of their defaults; None for a bare flag."""
-    found = re.findall(r"^- \*\*`--(\w+)`\*\* \((.*?)\)(?:  | →|$)", DOCUMENT.read_text("utf-8"), re.M)
+    found = re.findall(r"^- \*\*`--(\w+)`\*\* \((.*?)\)(?:  | \u2192|$)", DOCUMENT.read_text("utf-8"), re.M)
     defaults = ((name, *about.partition("default=")[1:]) for name, about in found)
     return {name: text.strip("'\"") if given else None for name, given, text in defaults}
 

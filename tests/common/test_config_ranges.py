@@ -85,6 +85,19 @@ def test_a_number_that_no_range_names_must_be_finite(value: float) -> None:
     assert said(Outer(free=value), {}) == [f"--free {value:g}: a finite number is expected"]
 
 
+@pytest.mark.parametrize("value", [nan, inf, -inf])
+def test_a_number_that_is_not_finite_is_called_so_whatever_its_range(value: float) -> None:
+    assert said(Outer(free=value), {POSITIVE: ("free",)}) == [
+        f"--free {value:g}: a finite number is expected"
+    ]
+
+
+def test_the_word_that_a_flag_takes_beside_numbers_is_named() -> None:
+    assert said(Outer(scale=5.0), {Range(0, 4, above=True): ("scale",)}) == [
+        "--scale 5: above 0 and at most 4 or auto is expected"
+    ]
+
+
 def test_a_range_for_a_flag_that_is_not_there_is_a_mistake() -> None:
     with pytest.raises(AssertionError, match=r"no such flags: \['epoch'\]"):
         said(Outer(), {Range(1): ("epoch",)})

@@ -72,7 +72,7 @@ FLAGS = [
     ("train --batch-size 0", "--batch-size 0: at least 1 is expected", ""),
     ("train --max-train -1", "--max-train -1: at least 0 is expected", ""),
     ("train --lr -1", "--lr -1: at least 0 is expected", ""),
-    ("train --lr nan", "--lr nan: at least 0 is expected", ""),
+    ("train --lr nan", "--lr nan: a finite number is expected", ""),
     ("train --weight-decay -1", "--weight-decay -1", ""),
     ("train --clip-norm -1", "--clip-norm -1", ""),
     ("train --input-sigma -1", "--input-sigma -1", ""),

@@ -35,7 +35,7 @@ REFUSED = [
     ("--sim-seed -1", "--sim-seed -1: at least 0"),
     ("--source irf --input a --hop 0", "--hop 0: at least 1"),
     ("--source irf --input a --rate-hz 0", "--rate-hz 0: greater than 0"),
-    ("--source irf --input a --rate-hz inf", "--rate-hz inf: greater than 0"),
+    ("--source irf --input a --rate-hz inf", "--rate-hz inf: a finite number"),
     ("--source irf --input a --min-valid 1.5", "--min-valid 1.5: from 0 to 1"),
     ("--source irf --input a --split-sizes .5 .5 .5", "--split-sizes: three shares above 0 that sum to 1"),
     ("--source osie --input a --screen-mm 0 4 --distance-mm 5", "--screen-mm 0: greater than 0"),

@@ -120,12 +120,9 @@ def test_a_part_says_what_held_out_actions_gain():
     assert part.before < part.held_out <= part.after
     assert part.counts == tuple(np.bincount(truth))
     assert part.after == pytest.approx(balanced_accuracy_score(truth, part.probabilities(p).argmax(axis=1)))
-    present = part.present(p)
-    assert present.shape == p.shape
-    np.testing.assert_array_equal(present[:, 2], part.probabilities(p)[:, 2] >= part.thresholds[2])
+    assert part.thresholds[2] == fit_threshold(part.probabilities(p)[:, 2], truth == 2)
     ignored = np.where(truth == 2, -100, truth)
     assert fit_part(p, ignored, names).thresholds[2] is None
-    assert not fit_part(p, ignored, names).present(p)[:, 2].any()
     assert fit_part(p, np.full(len(p), -100), names) is None
     assert fit_part(p[:3], np.array([0, 1, 2]), names).held_out is None
 

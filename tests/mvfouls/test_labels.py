@@ -112,6 +112,9 @@ CASES = [
     Case("Tackling", "No offence", "2.0", ("Tackling", "No offence")),
     Case("Tackling", "Offence", "6.0", None),
     Case("Sliding", "Offence", "1.0", None),
+    Case("Pushing", "NO OFFENCE", "2.0", ("Pushing", "No offence")),
+    Case("Tackling", "offence", "1.0", None),
+    Case("Dive", "between", "1.0", None),
 ]
 
 

@@ -62,7 +62,12 @@ def test_thresholds_need_a_test_side_and_are_reported_on_it_alone(train, use, tm
         assert said.code == 0, said.err
         report = json.loads((tmp_path / side / "report.json").read_text())
         assert (report["thresholds"] is not None) == ("F1 at p" in said.out) == shown
+        assert ("no F1 at thresholds: groups of training or validation" in said.out) != shown
         assert re.search(r"Precision +onset ms", said.out)
         assert set(report["onset_error"]) == set(ran.contents["classes"]) - {"rest"}
     assert report["thresholds"]["rest"]["threshold"] == stored["values"]["rest"]
-    assert train("--max_steps 1").contents["best_thresholds"] is None
+    without = train("--max_steps 1")
+    assert without.contents["best_thresholds"] is None
+    said = use(f"evaluate --checkpoint {without.model} {folders} --out {tmp_path / 'without'}")
+    assert said.code == 0, said.err
+    assert "no F1 at thresholds" not in said.out

@@ -56,6 +56,7 @@ def test_presets_have_nothing_to_complain_about(preset):
         "--ema-decay 1",
         "--gamma -1",
         "--weight-cap 0.5 --class-weights balanced",
+        "--weight-cap -1 --class-weights balanced",
         "--focal-weight -1",
         "--dice-weight -1",
         "--aux-weight -1 --model-type mmseg_bisenetv2",

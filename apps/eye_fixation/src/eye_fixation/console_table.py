@@ -64,8 +64,9 @@ def far_horizon(out_len: int) -> int:
 
 def level_of(results: Mapping[str, Any]) -> float:
     """Return the level of the intervals in per cent."""
-    level = setting(results.get("config"), "ci")
-    return 100 * float(0.95 if level is None else level)
+    level = setting(results["config"], "ci")
+    assert level is not None, "the settings of the comparison hold no ci"
+    return 100 * float(level)
 
 
 def setting(tree: Any, name: str) -> Any:

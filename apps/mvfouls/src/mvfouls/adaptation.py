@@ -9,12 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from math import ceil
 
+from mvfouls.config_modular import PhaseConfig
 from mvfouls.frames import FOUL_FRAME, FrameRule
 
 WINDOW_FRAMES = 16
 """Frames that the documented window was made for."""
-PHASES = (8, 15)
-"""Documented epochs of the heads alone, and of opening."""
 WARMUP_SHARE = 4
 """The warm-up that nobody typed takes at most one of so many epochs."""
 
@@ -54,8 +53,8 @@ def frame_rule(
 class Phases:
     """Epochs of the heads alone, and of opening."""
 
-    first: int
-    second: int
+    first: int = PhaseConfig.phase1_epochs
+    second: int = PhaseConfig.phase2_epochs
 
 
 def settle_phases(wanted: Phases, epochs: int, typed: Collection[str]) -> tuple[Phases, Lines]:
@@ -71,7 +70,8 @@ def settle_phases(wanted: Phases, epochs: int, typed: Collection[str]) -> tuple[
     elif "phase2_epochs" in typed:
         first = max(1, epochs - wanted.second)
     else:
-        first = max(1, epochs * PHASES[0] // sum(PHASES))
+        usual = Phases()
+        first = max(1, epochs * usual.first // (usual.first + usual.second))
     fitted = Phases(first=first, second=max(0, epochs - first))
     line = (
         f"phases {fitted.first} + {fitted.second} epochs: {wanted.first} + {wanted.second} "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,6 @@ from common.balancing.weighted_samplers import OversampleSampler
 from common.balancing.weights import ldam_margins
 from common.config import Finding, Parsed, UserError, check, has_no_effect
 from common.engine.logging import Console
-from common.engine.manifest import replace_text
 from mvfouls.analyze_counts import SetCounts, count_set
 from mvfouls.analyze_text import (
     RHO,
@@ -34,7 +32,7 @@ from mvfouls.config_modular import PRESETS, PresetName
 from mvfouls.config_shared import repeated, task_name
 from mvfouls.config_verbs import AnalyzeConfig
 from mvfouls.labels import IGNORE, TASKS, task_labels
-from mvfouls.outputs import finite
+from mvfouls.outputs import write_result
 from mvfouls.settings import BalanceSettings, LossSettings
 
 SIZES: tuple[tuple[PresetName, int, int | None], ...] = (
@@ -75,7 +73,7 @@ def main(parsed: Parsed[AnalyzeConfig]) -> int:
     if config.val_logits is not None:
         content["calibration"] = asdict(calibrate(config, config.val_logits, console))
     if config.json is not None:
-        _write(config.json, content)
+        write_result(config.json, content)
         console.line("json", str(config.json))
     return 0
 
@@ -248,14 +246,6 @@ def calibrate(config: AnalyzeConfig, path: Path, console: Console) -> Calibratio
 
 def _show(console: Console, label: str, lines: Sequence[str]) -> None:
     console.line(label, "\n".join(lines))
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from error
 
 
 def _flag(name: str) -> str:

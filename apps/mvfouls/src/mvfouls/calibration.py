@@ -56,11 +56,6 @@ class PartCalibration:
         """Return probabilities [B, K] with the offsets applied."""
         return apply_offsets(values, np.array(self.offsets))
 
-    def present(self, values: NDArray[Any]) -> NDArray[np.bool_]:
-        """Return which classes reach their threshold, [B, K], of probabilities without the offsets."""
-        thresholds = [np.inf if threshold is None else threshold for threshold in self.thresholds]
-        return np.asarray(self.probabilities(values) >= np.array(thresholds))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:

@@ -21,10 +21,11 @@ from mvfouls.checks_shared import (
 )
 from mvfouls.choices_class_weights import Choices, Source, choose
 from mvfouls.choices_shared import MEASURED, shortened
+from mvfouls.config_class_weights import ClassWeightsConfig
 from mvfouls.idle_class_weights import idle_flags
 from mvfouls.openings import FLAG as SCHEDULE
 from mvfouls.openings import out_of_order
-from mvfouls.ranges_shared import not_finite, range_rules, values_of
+from mvfouls.ranges_shared import unfit_values
 from mvfouls.wisdom_shared import MOST_VIEWS, habit_rules, long_rules
 
 LOWER_IS_BETTER = ("val_loss",)
@@ -43,7 +44,7 @@ def check_class_weights(parsed: Source, *, cuda: bool = False) -> list[Finding]:
     """
     choices = choose(parsed)
     rules = [
-        *_bad_values(parsed, choices),
+        *_bad_values(parsed.config),
         *errors(_contradictions(parsed, choices)),
         *input_findings(parsed, choices.network),
         *idle_flags(parsed, choices, cuda=cuda),
@@ -111,7 +112,6 @@ def _contradictions(parsed: Source, choices: Choices) -> Rules:
             choices.strength,
             network=f"--backbone-arch {config.architecture.backbone_arch}",
             family=choices.network.family,
-            off=config.modes.disable_augmentation,
         ),
         **file_rules(config, parsed.typed, "--output-dir", config.saving.output_dir),
         f"--min-unfreeze-layers {least}: {choices.network.name} has {blocks} blocks": least > blocks,
@@ -236,28 +236,19 @@ def _samples(parsed: Source, choices: Choices) -> Rules:
     }
 
 
-def _bad_values(parsed: Source, choices: Choices) -> Iterator[Finding]:
-    config = parsed.config
-    unfit = list(not_finite(values_of(config)))
-    if unfit:
-        yield from unfit
-        return
+def _bad_values(config: ClassWeightsConfig) -> Iterator[Finding]:
     patience, core = config.evaluation.early_stopping_patience, config.core
     rates = [core.lr if rate is None else rate for rate in (core.head_lr, core.backbone_lr)]
     plateau = config.schedule.lr_scheduler == "plateau"
     name = "plateau_min_lr" if plateau else "min_lr"
     floor = config.schedule.plateau_min_lr if plateau else config.schedule.min_lr
-    rules = {
-        **range_rules(config),
+    relations = {
         f"--early-stopping-patience {patience}: at least 1 is expected": patience >= 1,
         f"--{name.replace('_', '-')} {floor:g} is more than the learning rate {min(rates):g}": (
-            floor <= min(rates) or min(rates) <= 0
-        ),
-        f"--train-fraction {config.splits.train_fraction:g}: more than 0 and at most 1 is expected": (
-            0 < config.splits.train_fraction <= 1
+            floor <= min(rates)
         ),
     }
-    yield from (Finding("error", said) for said, holds in rules.items() if not holds)
+    yield from unfit_values(config, relations)
 
 
 def _unwise(parsed: Source, choices: Choices) -> Iterator[Finding]:

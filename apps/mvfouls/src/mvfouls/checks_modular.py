@@ -81,7 +81,6 @@ def _contradictions(parsed: Source, choices: Choices) -> Rules:
             choices.strength,
             network=f"--backbone-name {choices.architecture.name}",
             family=choices.architecture.family,
-            off=parsed.config.modes.disable_augmentation or parsed.config.modes.simple_training,
         ),
         **file_rules(parsed.config, parsed.typed, "--save-dir", parsed.config.saving.save_dir),
         **_blocks(parsed.config, choices),

@@ -9,7 +9,7 @@ from pathlib import Path
 from common.config import Finding, Parsed, UserError
 from mvfouls.architectures import Architecture
 from mvfouls.augment_presets import AugmentValues, Strength
-from mvfouls.choices_shared import legacy_strengths
+from mvfouls.choices_shared import legacy_strengths, unaugmented
 from mvfouls.config_both import BothConfig, Either
 from mvfouls.config_shared import repeated, task_name
 from mvfouls.parts_shared import frames_of, size_of
@@ -111,9 +111,8 @@ def augmentation_rules(
     *,
     network: str,
     family: str,
-    off: bool,
 ) -> Rules:
-    """Return the rules about augmentation; `network` is the flag that names it, `off`: a mode is."""
+    """Return the rules about augmentation; `network` is the flag that names it."""
     config = parsed.config
     meant = dict(legacy_strengths(parsed))
     if "augmentation_strength" in parsed.typed:
@@ -125,7 +124,7 @@ def augmentation_rules(
     return {
         f"{' and '.join(meant)} are different strengths: take one": len(set(meant.values())) > 1,
         f"--severity-aware-augmentation with --augmentation-strength {strength}: nothing to change": (
-            severity and still and not off
+            severity and still and not unaugmented(config)
         ),
         "--gpu-augmentation with --disable-in-model-augmentation: the first is a part of the second": (
             device.gpu_augmentation and config.modes.disable_in_model_augmentation

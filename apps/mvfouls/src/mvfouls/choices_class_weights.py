@@ -95,7 +95,7 @@ def choose(parsed: Source) -> Choices:
     given = {} if text is None else read_class_weights("--task-class-weights", text, classes)
     weighted = _weighted(config, kinds, adjusted, sampler) | given.keys()
     mode = "freeze_all" if config.freezing.disable_gradual_unfreezing else config.freezing.freeze_mode
-    strength = strength_of(parsed, off=False)
+    strength = strength_of(parsed)
     epochs = 1 if shortened(parsed) else config.core.epochs
     return Choices(
         epochs=epochs,

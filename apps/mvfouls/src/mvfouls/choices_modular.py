@@ -79,7 +79,7 @@ def choose(parsed: Parsed[ModularConfig]) -> Choices:
     """Return what a command line amounts to; where flags contradict each other, the stronger one."""
     config = parsed.config
     strategy = config.freezing.freezing_strategy
-    strength = strength_of(parsed, off=config.modes.simple_training)
+    strength = strength_of(parsed)
     gradual = config.phases.gradual_finetuning and strategy != "none"
     task_weights = _task_weights(config)
     loss_function = _loss_function(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from common.config import Parsed
 from mvfouls.augment_presets import PRESETS, AugmentValues, Strength
 from mvfouls.config_both import BothConfig, Either
+from mvfouls.config_modular import ModesConfig
 
 WEIGHTABLE = ("ce", "focal", "bce")
 """Losses that class weights go with."""
@@ -44,9 +45,15 @@ def legacy_strengths(parsed: Parsed[Either]) -> dict[str, Strength]:
     return meant
 
 
-def strength_of(parsed: Parsed[Either], *, off: bool) -> Strength:
-    """Return the augmentation preset; `off`: a mode says that there is none."""
-    if off or parsed.config.modes.disable_augmentation:
+def unaugmented(config: BothConfig) -> bool:
+    """Return whether a mode turns all augmentation off."""
+    modes = config.modes
+    return modes.disable_augmentation or (isinstance(modes, ModesConfig) and modes.simple_training)
+
+
+def strength_of(parsed: Parsed[Either]) -> Strength:
+    """Return the augmentation preset."""
+    if unaugmented(parsed.config):
         return "none"
     legacy = list(legacy_strengths(parsed).values())
     return legacy[-1] if legacy else parsed.config.strength.augmentation_strength
@@ -55,7 +62,7 @@ def strength_of(parsed: Parsed[Either], *, off: bool) -> Strength:
 def augment_values(parsed: Parsed[Either], strength: Strength) -> AugmentValues:
     """Return the values of a preset, and of the flags that were typed."""
     values = vars(PRESETS[strength]).copy()
-    if not parsed.config.modes.disable_augmentation:
+    if not unaugmented(parsed.config):
         given = vars(parsed.config.augmentation)
         values |= {
             AUGMENTATION_FLAGS[flag]: given[flag] for flag in AUGMENTATION_FLAGS if flag in parsed.typed

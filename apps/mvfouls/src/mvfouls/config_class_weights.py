@@ -14,10 +14,8 @@ from mvfouls.augment_presets import Strength
 BackboneArch = Literal[
     "swin",
     "mvit",
-    "mvitv2_b",
     "mvitv2",
     "mvitv2_base",
-    "mvit_v1_b",
     "k600",
     "kinetics600",
     "k400",
@@ -26,16 +24,7 @@ BackboneArch = Literal[
     "true-mvitv2b",
     "mvitv2_s",
     "mvitv2_small",
-    "resnet3d_18",
-    "mc3_18",
-    "r2plus1d_18",
-    "resnet3d_50",
-    "s3d",
-    "mvit_v2_s",
-    "swin3d_t",
-    "swin3d_s",
-    "swin3d_b",
-    "small3d",
+    shared.BackboneName,
 ]
 FreezeMode = Literal[
     "gradual",

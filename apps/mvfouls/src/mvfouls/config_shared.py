@@ -13,10 +13,7 @@ import tyro
 from mvfouls.labels import ALIASES as TASK_ALIASES
 from mvfouls.settings import LossKind
 
-TaskName = Literal[
-    "action_class",
-    "action_type",
-    "severity",
+FurtherTask = Literal[
     "offence",
     "offence_severity",
     "contact",
@@ -28,19 +25,8 @@ TaskName = Literal[
     "handball",
     "handball_offence",
 ]
-AuxiliaryTask = Literal[
-    "offence",
-    "offence_severity",
-    "contact",
-    "bodypart",
-    "upper_body_part",
-    "multiple_fouls",
-    "try_to_play",
-    "touch_ball",
-    "handball",
-    "handball_offence",
-    "none",
-]
+TaskName = Literal["action_class", "action_type", "severity", FurtherTask]
+AuxiliaryTask = Literal[FurtherTask, "none"]
 BackboneName = Literal[
     "resnet3d_18",
     "mc3_18",

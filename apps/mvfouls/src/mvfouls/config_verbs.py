@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mvfouls.config_shared import BackboneName, BalanceConfig, TaskName
+from mvfouls.config_modular import ClassWeightingConfig, SamplingConfig
+from mvfouls.config_shared import BackboneName, BalanceConfig, TaskLossConfig, TaskName
 
 Split = Literal["train", "valid", "test", "challenge"]
 
@@ -111,16 +112,16 @@ class AnalyzeConfig:
     tasks: tuple[TaskName, ...] = ("action_class", "severity", "offence", "offence_severity")
     """Tasks whose balance is shown; distributions are shown for all. action_type means action_class."""
     class_weighting_strategy: Literal["balanced_capped", "sqrt", "log", "effective_number", "none"] = (
-        "balanced_capped"
+        ClassWeightingConfig.class_weighting_strategy
     )
     """Formula of the class weights."""
-    max_weight_ratio: float = 10.0
+    max_weight_ratio: float = ClassWeightingConfig.max_weight_ratio
     """Largest weight over the smallest."""
-    use_class_balanced_sampler: bool = True
+    use_class_balanced_sampler: bool = SamplingConfig.use_class_balanced_sampler
     """Draw rare classes more often."""
-    oversample_factor: float = 4.0
+    oversample_factor: float = SamplingConfig.oversample_factor
     """Largest factor by which a class is drawn more often."""
-    ldam_max_m: float = 0.5
+    ldam_max_m: float = TaskLossConfig.ldam_max_m
     """ldam: margin of the rarest class."""
     balance: BalanceConfig = field(default_factory=BalanceConfig)
     val_logits: Path | None = None

@@ -188,16 +188,17 @@ def _decoded(view: View) -> tuple[bool, str] | None:
 
 def check_shared(splits: Sequence[Examined], report: Report) -> None:
     """Look for clips of the same bytes, and for matches that several splits have actions of."""
-    groups = _same_content(splits)
-    for group in groups[:LISTED]:
-        text = f"the same clip: {some([str(view.path) for _, view in group])}"
-        names = list(dict.fromkeys(name for name, _ in group))
-        if len(names) > 1:
-            report.error(f"splits {' and '.join(names)} must not share any: {text}")
-        else:
-            report.warning(text)
-    if len(groups) > LISTED:
-        report.error(f"{len(groups) - LISTED} more clips are there more than once")
+    groups = [(group, list(dict.fromkeys(name for name, _ in group))) for group in _same_content(splits)]
+    for tell, chosen in (
+        (report.error, [group for group in groups if len(group[1]) > 1]),
+        (report.warning, [group for group in groups if len(group[1]) == 1]),
+    ):
+        for group, names in chosen[:LISTED]:
+            overlap = f"splits {' and '.join(names)} must not share any: " if len(names) > 1 else ""
+            tell(f"{overlap}the same clip: {some([str(view.path) for _, view in group])}")
+        if len(chosen) > LISTED:
+            where = "in several splits" if tell == report.error else "more than once in a split"
+            tell(f"{len(chosen) - LISTED} more clips are there {where}")
     if not groups and splits:
         report.tell("overlap", "no two clips are the same")
     games = {

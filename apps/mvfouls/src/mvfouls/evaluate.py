@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from common.config import Finding, Parsed, UserError, check, has_no_effect
 from common.engine.logging import Console
-from common.engine.manifest import replace_text
 from mvfouls.annotations import Annotations, read_annotations
 from mvfouls.config_verbs import EvaluateConfig, InferenceConfig
 from mvfouls.console import percent, red_text, share
 from mvfouls.judging import RED, RESAMPLES, leaderboard_interval
 from mvfouls.official import Entry, Mode, OfficialScores, judge_official
-from mvfouls.outputs import finite, parts_report
+from mvfouls.outputs import parts_report, write_result
 from mvfouls.submission import read_predictions, shown
 
 _NUMBERS = ("accuracy", "balanced", "leaderboard")
@@ -35,7 +32,7 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
     for line in report_lines(content):
         console.raw(line)
     if config.json is not None:
-        _write(config.json, content)
+        write_result(config.json, content)
         console.line("json", str(config.json))
     return 0
 
@@ -137,11 +134,3 @@ def _from_checkpoint(config: EvaluateConfig) -> tuple[Annotations, dict[str, dic
     predictions: dict[str, dict[str, str]]
     truth, predictions = predict_split(config)
     return truth, predictions
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from common.config import Finding
 from mvfouls.choices_class_weights import Choices, Source
 from mvfouls.config_class_weights import ClassWeightsConfig
-from mvfouls.config_shared import Linear
+from mvfouls.config_shared import Linear, task_name
 from mvfouls.idle_shared import Rule, loading_rules, loss_rules, rest_rules, strategy_rules, told
 
 SMART = ("core_task_weight", "support_task_weight", "context_task_weight")
@@ -48,7 +48,7 @@ def _losses(config: ClassWeightsConfig, choices: Choices) -> Iterator[Rule]:
 def _tasks(config: ClassWeightsConfig, choices: Choices) -> Iterator[Rule]:
     given, single = config.task_weights, not config.core.multi_task
     yield ("num_classes",), "--multi-task has classes of its own", not single
-    primary = {"action_class" if word == "action_type" else word for word in given.primary_tasks}
+    primary = {task_name(word) for word in given.primary_tasks}
     yield ("auxiliary_task_weight",), "every task is in --primary-tasks", set(choices.tasks) <= primary
     yield SMART, "--use-smart-weighting is off", not given.use_smart_weighting
     context = set(choices.tasks) <= {"action_class", "severity", "offence"}
@@ -67,11 +67,8 @@ def _balancing(config: ClassWeightsConfig, choices: Choices) -> Iterator[Rule]:
     weights = ("class_weight_cap", "effective_class_weights", "weight_basis")
     yield weights, "no task has computed class weights", none
     yield weights, "--disable-class-weights", weighting.disable_class_weights
-    yield (
-        ("enable_class_weights",),
-        "no task has computed class weights",
-        (weighting.enable_class_weights and none and not weighting.disable_class_weights),
-    )
+    asked = weighting.enable_class_weights and not weighting.disable_class_weights
+    yield ("enable_class_weights",), "no task has computed class weights", asked and none
     yield ("balance_tasks",), "--balanced-sampling is off", sampler not in ("mixture", "joint")
     yield ("max_repeat",), "there is no sampler that balances", sampler == "shuffle"
     dynamic = ("dynamic_sampler_task", "dynamic_sampler_power")
@@ -104,9 +101,6 @@ def _schedule(config: ClassWeightsConfig) -> Iterator[Rule]:
 def _bags(config: ClassWeightsConfig) -> Iterator[Rule]:
     kind = config.bags.clip_pooling_type
     yield ("clip_pooling_temperature",), f"--clip-pooling-type is {kind}", kind != "attention"
-    yield (
-        ("view_sampling",),
-        "--clip-sampling-strategy takes all",
-        (config.bags.clip_sampling_strategy == "all"),
-    )
+    taken = config.bags.clip_sampling_strategy
+    yield ("view_sampling",), "--clip-sampling-strategy takes all", taken == "all"
     yield BAGS, "--bag-of-clips is off", not config.bags.bag_of_clips

@@ -119,8 +119,12 @@ class TaskLabels:
 
 
 def project_label(action: str, offence: str, severity: str) -> tuple[int, int] | None:
-    """Return the official ids (action, offence and severity) of an annotation; None when it has none."""
-    offence = FIELDS["offence"].canonical(offence) or offence
+    """Return the official ids (action, offence and severity) of an annotation; None when it has none.
+
+    Only no offence may be spelled in any case.
+    """
+    if offence.casefold() == "no offence":
+        offence = "No offence"
     if action not in OFFICIAL_ACTIONS:
         return None
     if action != "Dive":

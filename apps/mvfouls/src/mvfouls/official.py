@@ -137,16 +137,11 @@ def project_entry(entry: Mapping[str, Any]) -> tuple[int, int]:
     """Return the official ids (action, offence and severity) of a prediction, -1 for a part without one."""
     named = entry.get(ACTION)
     action = OFFICIAL_ACTIONS.index(named) if named in OFFICIAL_ACTIONS else UNKNOWN
-    if SEVERITY not in entry or not _readable(entry.get(OFFENCE)):
+    if OFFENCE not in entry or SEVERITY not in entry:
         return action, UNKNOWN
     # offence and severity are judged whatever the action says; only a Dive changes how they are read
     projected = project_label(OFFICIAL_ACTIONS[max(action, 0)], entry[OFFENCE], entry[SEVERITY])
     return action, UNKNOWN if projected is None else projected[1]
-
-
-def _readable(offence: str | None) -> bool:
-    """Return whether a predicted Offence is spelled as the rule of the labels knows it."""
-    return offence in _SPELLINGS or (offence is not None and offence.casefold() == "no offence")
 
 
 def _official(action: Action, mode: Mode) -> tuple[int, int] | None:

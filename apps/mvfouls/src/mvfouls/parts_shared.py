@@ -10,6 +10,7 @@ from common.freezing.strategies import FreezingConfig, Strategy
 from mvfouls.adaptation import Lines, Phases, frame_rule
 from mvfouls.architectures import Architecture
 from mvfouls.augment_presets import AugmentValues
+from mvfouls.choices_shared import unaugmented
 from mvfouls.config_both import BothConfig, Either
 from mvfouls.config_shared import Linear, SeMlp, TaskHead, task_name
 from mvfouls.frames import FrameRule
@@ -79,7 +80,7 @@ def cache_of(config: BothConfig, root: Path, *, optimized: bool) -> CacheSetting
 
 def augment_of(config: BothConfig, values: AugmentValues) -> AugmentSettings:
     """Return what is changed at random in training."""
-    off, device = config.modes.disable_augmentation, config.device_augmentation
+    off, device = unaugmented(config), config.device_augmentation
     in_model = not (off or config.modes.disable_in_model_augmentation)
     return AugmentSettings(
         **vars(values),

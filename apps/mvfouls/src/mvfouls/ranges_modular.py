@@ -7,19 +7,13 @@ from collections.abc import Iterator
 from common.config import Finding, Parsed
 from mvfouls.choices_modular import Choices, shortened
 from mvfouls.config_modular import ModularConfig
-from mvfouls.ranges_shared import not_finite, range_rules, text, values_of
+from mvfouls.ranges_shared import unfit_values
 from mvfouls.wisdom_shared import MOST_VIEWS, habit_rules, long_rules
 
 
 def bad_values(parsed: Parsed[ModularConfig]) -> Iterator[Finding]:
     """Yield an error for each value out of its range, naming the flag."""
-    config = parsed.config
-    values = {**values_of(config), "main_task_weights": sum(config.task_weights.main_task_weights)}
-    unfit = list(not_finite(values))
-    yield from unfit
-    if not unfit:
-        rules = {**range_rules(config), **_relations(config)}
-        yield from (Finding("error", said) for said, holds in rules.items() if not holds)
+    yield from unfit_values(parsed.config, _relations(parsed.config))
 
 
 def unwise(parsed: Parsed[ModularConfig], choices: Choices) -> Iterator[Finding]:
@@ -51,13 +45,13 @@ def _relations(config: ModularConfig) -> dict[str, bool]:
     gamma, reduces = config.scheduler_parameters.gamma, config.scheduling.scheduler == "reduce_on_plateau"
     listed = " ".join(f"{weight:g}" for weight in weights)
     return {
-        f"--main-task-weights {listed}: no weight is negative": min(weights) >= 0,
         f"--main-task-weights {listed}: the weights of all tasks are 0": (
             sum(weights) + config.task_weights.auxiliary_task_weight * _auxiliaries(config) > 0
-            or min(weights) < 0
         ),
-        f"--min-lr {least:g} is more than --lr {lr:g}": least <= lr or lr <= 0,
-        text("gamma", gamma, "above 0, at most 1"): 0 < gamma < 1 or (gamma == 1 and not reduces),
+        f"--min-lr {least:g} is more than --lr {lr:g}": least <= lr,
+        f"--gamma {gamma:g} with --scheduler reduce_on_plateau: below 1 is expected": (
+            not reduces or gamma < 1
+        ),
         f"--early-stopping-patience {patience}: at least 0 is expected": patience is None or patience >= 0,
     }
 

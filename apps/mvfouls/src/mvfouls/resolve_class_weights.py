@@ -11,7 +11,7 @@ from common.freezing.blocks import Block
 from common.freezing.rates import RateConfig
 from common.freezing.strategies import FreezingConfig, timetable
 from common.schedulers.learning_rate import ScheduleConfig
-from mvfouls.adaptation import PHASES, Lines, Phases, settle_phases
+from mvfouls.adaptation import Lines, Phases, settle_phases
 from mvfouls.choices_class_weights import Choices, Source, choose
 from mvfouls.config_class_weights import ClassWeightsConfig
 from mvfouls.layout import DATA_SET
@@ -217,7 +217,7 @@ def _task_weighting(config: ClassWeightsConfig) -> TaskWeighting:
 
 
 def _freezing(parsed: Source, choices: Choices) -> tuple[FreezingConfig, Lines]:
-    wanted, mode = Phases(first=PHASES[0], second=PHASES[1]), choices.mode
+    wanted, mode = Phases(), choices.mode
     usual = FreezingConfig().unfreeze_blocks
     if mode == "gradual":
         config = freezing_of(parsed, "schedule", wanted, blocks=usual)

@@ -106,10 +106,10 @@ def submission_problems(content: Any, ids: Collection[str]) -> Iterator[str]:
         yield f"unknown key {', '.join(extra)}"
     if content.get("Set") not in SETS.values():
         yield f"Set: {' or '.join(SETS.values())} is expected, not {content.get('Set')!r}"
-    actions = content["Actions"]
+    actions, known = content["Actions"], set(ids)
     if absent := [name for name in ids if name not in actions]:
         yield f"no prediction for action {shown(absent)}"
-    if strangers := [name for name in actions if name not in set(ids)]:
+    if strangers := [name for name in actions if name not in known]:
         yield f"the split has no action {shown(strangers)}"
     for name, values in actions.items():
         yield from (f"action {name}: {problem}" for problem in _entry_problems(values))

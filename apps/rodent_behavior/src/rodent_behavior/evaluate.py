@@ -65,6 +65,8 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
     content = report(judged, trained, resamples=config.bootstrap)
     for line in report_lines(content):
         console.raw(line)
+    if content["thresholds"] is None and trained.file.best_thresholds is not None:
+        console.raw("no F1 at thresholds: groups of training or validation are among these; see --split test")
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         path = config.out / "report.json"

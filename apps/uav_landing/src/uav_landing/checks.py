@@ -40,7 +40,7 @@ RANGES = {
     ),
     NOT_NEGATIVE: (
         "weight_decay", "grad_clip", "eta_min", "warmup_epochs", "workers", "max_images", "max_steps",
-        "save_every_steps", "gamma", "weight_cap", "focal_weight", "dice_weight", "aux_weight", "patience",
+        "save_every_steps", "gamma", "focal_weight", "dice_weight", "aux_weight", "patience",
     ),
     Range(0, 1, below=True): ("ema_decay",),
     SHARE: (
@@ -62,7 +62,7 @@ def _contradictions(config: TrainConfig) -> Iterator[Finding]:
         yield Finding("error", "--input-size: both multiples of 32")
     if crops.scale_range[0] > crops.scale_range[1]:
         yield Finding("error", "--scale-range: 0 < low <= high")
-    if 0 < loss.weight_cap < 1:
+    if loss.weight_cap < 1 and loss.weight_cap != 0:
         yield Finding("error", "--weight-cap: 0, or at least 1")
     if config.optimizer.warmup_epochs >= max(run.epochs, 1):
         yield Finding("error", "--warmup-epochs: from 0 to below --epochs")

@@ -9,7 +9,7 @@ from math import inf
 from typing import Any
 
 from common.config.findings import Finding
-from common.config.schema import flags
+from common.config.schema import choice_words, flags
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def out_of_range(
 ) -> Iterator[Finding]:
     """Yield an error for every number of `config` outside the range that names its field.
 
-    Each number of a tuple counts; None and words pass. A number that no range names must be finite. `hyphens`
-    False spells flags as their fields. AssertionError for a range that names no field.
+    Each number of a tuple that a range names counts; other tuples, None and words pass. A single number that
+    no range names must be finite. `hyphens` False spells flags as their fields. AssertionError for a range
+    that names no field.
     """
     found = {flag.name: flag for flag in flags(type(config))}
     limits = {name: numbers for numbers, names in ranges.items() for name in names}
@@ -72,7 +73,9 @@ def out_of_range(
             if _is_number(number) and number not in allowed:
                 shown = f"{number:g}" if isinstance(number, float) else number
                 option = flag.option if hyphens else f"--{name}"
-                yield Finding("error", f"{option} {shown}: {allowed} is expected")
+                expected = allowed if number in Range() else Range()
+                words = " or ".join((str(expected), *choice_words(flag)))
+                yield Finding("error", f"{option} {shown}: {words} is expected")
 
 
 def _is_number(value: Any) -> bool:

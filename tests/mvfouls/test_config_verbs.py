@@ -7,11 +7,18 @@ import pytest
 
 from common.config import cli, flags
 from mvfouls import config_verbs
-from mvfouls.config_verbs import AnalyzeConfig, EvaluateConfig, PredictConfig, PrepareConfig, SubmitConfig
+from mvfouls.config_verbs import (
+    AnalyzeConfig,
+    CompareConfig,
+    EvaluateConfig,
+    PredictConfig,
+    PrepareConfig,
+    SubmitConfig,
+)
 
 CLASSES = [
     getattr(config_verbs, f"{verb}Config")
-    for verb in "Analyze Doctor Evaluate Predict Prepare Submit".split()
+    for verb in "Analyze Compare Doctor Evaluate Predict Prepare Submit".split()
 ]
 
 
@@ -30,6 +37,7 @@ def test_every_flag_says_what_it_does(config_class):
         (PrepareConfig, "--synthetic DIR --actions 24 --seed 0"),
         (EvaluateConfig, "--checkpoint C --split valid --mode compat"),
         (EvaluateConfig, "--predictions P.json --annotations A.json --mode strict"),
+        (CompareConfig, "runs/a runs/b P.json --baseline runs/b --annotations A.json --json R.json --out C"),
         (PredictConfig, "--checkpoint C --clips a.mp4 b.mp4 --top_k 2 --tta"),
         (PredictConfig, "--checkpoint C --action_dir DIR"),
         (SubmitConfig, "--checkpoint C --split challenge --out F.json --allow_missing_clips"),

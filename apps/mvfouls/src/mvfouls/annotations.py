@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
 import re
 from collections import Counter
@@ -110,6 +111,16 @@ def read_annotations(
 def canonical_set(name: str) -> str:
     """Return the name of a split that `Set`, in any of its spellings, means."""
     return SET_NAMES.get(name.casefold(), name.casefold())
+
+
+def annotations_sha256(path: Path) -> str:
+    """Return the SHA-256 of an annotation file, in hexadecimal; UserError when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such annotation file") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 class _Reader:

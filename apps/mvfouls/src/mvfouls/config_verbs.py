@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import tyro
+
 from mvfouls.config_modular import ClassWeightingConfig, SamplingConfig
 from mvfouls.config_shared import BackboneName, BalanceConfig, TaskLossConfig, TaskName
 
@@ -57,6 +59,26 @@ class EvaluateConfig:
     json: Path | None = None
     """File for the result. Default: none is written."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare runs by what they predict for the same validation actions."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]] = ()
+    """Run folders of either command line, or files of official predictions; two or more."""
+    baseline: Path | None = None
+    """The one of them that the others are compared with. Default: the first."""
+    annotations: Path | None = None
+    """Annotation file with labels; needed for files of predictions. Default: the one each run recorded."""
+    unknown_labels: Literal["error", "ignore"] = "error"
+    """A label that no class has: stop, or count and ignore it."""
+    bootstrap: int = 2000
+    """Resamples of actions behind every interval and p; the same ones for all runs."""
+    out: Path = Path("comparison")
+    """Folder of the page, comparison.html."""
+    json: Path | None = None
+    """File for the result. Default: none is written."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.config import UserError
-from mvfouls.annotations import Annotations, read_annotations
+from mvfouls.annotations import Annotations, annotations_sha256, read_annotations
 from mvfouls.clips import ClipSource
 from mvfouls.dataset import Clips, FoulDataset
 from mvfouls.labels import TaskLabels, task_labels
@@ -50,11 +50,19 @@ class FoulData:
 
     def report(self) -> dict[str, Any]:
         """Return what was read, left out and counted, as JSON types."""
-        sides = {"train": self.train, "valid": self.valid}
-        return {
-            side: {"sha256": split.sha256, "actions": len(split.actions), **split.report.to_dict()}
-            for side, split in sides.items()
-        }
+        return {side: _account(split) for side, split in (("train", self.train), ("valid", self.valid))}
+
+
+def _account(split: Split) -> dict[str, Any]:
+    """Return where a split comes from, its hash, that of its annotations alone, and what was found."""
+    path = split.source.annotations
+    return {
+        "annotations": str(path.absolute()),
+        "annotations_sha256": annotations_sha256(path),
+        "sha256": split.sha256,
+        "actions": len(split.actions),
+        **split.report.to_dict(),
+    }
 
 
 def open_data(settings: RunSettings) -> FoulData:

@@ -16,11 +16,11 @@ from common.freezing.driver import Freezer
 from mvfouls.balance import BalancePlan
 from mvfouls.data import FoulData
 from mvfouls.dataset import FoulDataset
+from mvfouls.outputs import DATA_REPORT
 from mvfouls.settings import RunSettings
 from mvfouls.split import ignored_labels
 from mvfouls.task import LOWER_IS_BETTER
 
-DATA_REPORT = "data_report.json"
 SHOWN_TASK = "offence_severity"
 MEANING = (
     "mean of the balanced accuracies of offence-and-severity and of the action class, by the strict official "

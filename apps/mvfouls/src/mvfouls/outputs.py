@@ -23,6 +23,7 @@ from mvfouls.official import OfficialScores, PartScores
 from mvfouls.submission import write_predictions
 
 PREDICTIONS, REPORT, LOGITS = "val_predictions.json", "class_report.json", "val_logits.npz"
+DATA_REPORT = "data_report.json"
 
 
 def write_outputs(

@@ -13,6 +13,7 @@ from mvfouls.config_class_weights import ClassWeightsConfig
 from mvfouls.config_modular import ALIASES, PRESETS, ModularConfig
 from mvfouls.config_verbs import (
     AnalyzeConfig,
+    CompareConfig,
     DoctorConfig,
     EvaluateConfig,
     PredictConfig,
@@ -32,6 +33,7 @@ VERBS = {
         aliases=ALIASES,
     ),
     "evaluate": Verb(EvaluateConfig, "judge a checkpoint or predictions officially", "mvfouls.evaluate:main"),
+    "compare": Verb(CompareConfig, "compare runs on the same validation actions", "mvfouls.compare:main"),
     "predict": Verb(PredictConfig, "name the foul of every action", "mvfouls.predict:main"),
     "submit": Verb(SubmitConfig, "write the file the official evaluation takes", "mvfouls.submit:main"),
 }

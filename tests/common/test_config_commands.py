@@ -9,13 +9,14 @@ import sys
 import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 import tyro
 
 from common.config import (
     REQUIRED,
+    Also,
     Finding,
     Parsed,
     UserError,
@@ -58,7 +59,7 @@ class Config(Base):
     preset: Literal["small", "large"] = "small"
     """A bundle."""
     weights: Weights = field(default_factory=lambda: Weights(strategy="sqrt"))
-    verbose: bool = False
+    verbose: Annotated[bool, Also("chatty")] = False
     """Say more."""
     epochs: int
     """How long."""
@@ -160,7 +161,7 @@ options:
   --config FILE           YAML file of flags; flags given on the line replace its values
   --seed INT              Seed of everything. (default: 2)
   --preset {small,large}  A bundle. (default: large)
-  --verbose, --no-verbose
+  --verbose, --no-verbose, --chatty
                           Say more. (default: False)
   --epochs INT            How long. (required)
   --names STR             What to keep. (repeatable, default: empty)
@@ -248,6 +249,14 @@ class Negation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Taken:
+    """A second spelling that is another field."""
+
+    cache: bool = True
+    store: Annotated[bool, Also("cache")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Unsupported:
     """Holds what no flag can."""
 
@@ -262,6 +271,7 @@ class Unsupported:
         (ByPosition, r"ByPosition\.x must be keyword-only"),
         (Reserved, "--config is reserved"),
         (Negation, "--no-cache turns --cache off and is the field no_cache"),
+        (Taken, "Taken: a second spelling is taken"),
         (Unsupported, r"no flag can hold a typing\.Any"),
     ],
 )

@@ -6,12 +6,12 @@ import warnings
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import tyro
 
-from common.config import Aliases, Parsed, UserError, cli, parse
+from common.config import Aliases, Also, Parsed, UserError, cli, parse
 
 Task = Literal["action_class", "severity", "offence"]
 LossName = Literal["ce", "focal", "bce", "ldam"]
@@ -78,11 +78,11 @@ class Config:
     lr: float = 3e-4
     train_T: int = 180
     name: str = "run"
-    pin_memory: bool = False
+    pin_memory: Annotated[bool, Also("page_lock")] = False
     augment: bool = True
     lr_warmup: bool | Literal["auto"] = "auto"
     nesterov: bool | None = None
-    max_views: int | None = None
+    max_views: Annotated[int | None, Also("view_limit")] = None
     json: Path | None = Path("out.json")
     void: Literal["train", "ignore"] = "train"
     pooling: Pooling = Pooling.MEAN
@@ -254,6 +254,23 @@ def test_alias(line: str, name: str, value: object, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("--page-lock", "pin_memory", True),
+        ("--page_lock --no-page_lock", "pin_memory", False),
+        ("--page-lock --no-pin-memory", "pin_memory", False),
+        ("--view-limit 3", "max_views", 3),
+        ("--view_limit 3 --max-views 2", "max_views", 2),
+        ("--view_limit 3 --no-view-limit", "max_views", None),
+    ],
+)
+def test_a_second_spelling_is_as_good_as_the_first(line: str, name: str, value: object) -> None:
+    parsed = parse(Config, line.split(), prog="prog")
+    assert getattr(parsed.config, name) == value
+    assert parsed.typed == {name}
+
+
+@pytest.mark.parametrize(
     ("line", "loss"),
     [("--use-focal-loss", "focal"), ("--use_focal_loss True", "focal"), ("--use-focal-loss=false", "ce")],
 )
@@ -283,6 +300,8 @@ def test_alias_and_flag_with_the_same_value() -> None:
         ("--gama 2", "unknown flag --gama; did you mean --gamma?"),
         ("--bach_size 2", "unknown flag --bach_size; did you mean --batch_size?"),
         ("--no-batch-size", "unknown flag --no-batch-size; did you mean --batch-size, --input-size?"),
+        ("--view-limt 3", "unknown flag --view-limt; did you mean --view-limit?"),
+        ("--page-lock 3", "--page-lock: a switch takes no value; got '3'"),
         ("--confg x.yaml", "unknown flag --confg; did you mean --config?"),
         ("--zzzzzz", "unknown flag --zzzzzz"),
         ("--TRAIN_T 3", "unknown flag --TRAIN_T"),

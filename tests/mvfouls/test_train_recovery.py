@@ -96,6 +96,7 @@ def test_losses_that_are_no_numbers_are_skipped_and_five_in_a_row_end_a_run(trai
     assert ran.err.startswith("error: training stopped: not finite: ")
     assert f"{named[10]} (5 in a row)" in ran.err
     assert not ran.events("rollback")
+    assert not ran.events("hint")
     saved = ran.checkpoint()
     assert (saved.step, saved.state["progress"]["discarded"]) == (6, 1)
     assert all(bool(torch.isfinite(value).all()) for value in saved.model.values())

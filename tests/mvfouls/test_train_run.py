@@ -229,7 +229,7 @@ def test_a_clip_in_both_splits_is_refused_by_name(train, football, tmp_path):
             "--auxiliary_tasks none --selection_metric leaderboard",
             ["--selection-metric leaderboard", "offence"],
         ),
-        ("--weight_basis natural --oversample_factor 9", ["--allow_overcorrection"]),
+        ("--weight_basis natural --oversample_factor 9", ["--allow-stacking (--allow-overcorrection)"]),
         ("--short_clip error --end_frame 100", ["--short_clip error", "clips end inside the window"]),
         ("--save_dir x --progressive_class_balancing --no-use_class_balanced_sampler", ["take one of them"]),
         ("--balance_tasks contact", ["--balance-tasks", "contact"]),

@@ -78,7 +78,7 @@ def test_the_offset_takes_the_prior_that_the_weights_leave(counts: Path) -> None
 def test_an_overcorrection_fails_unless_allowed(counts: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(counts), "--tau", "2"]) == 1
     assert "error    overcorrection" in capsys.readouterr().out
-    assert main([str(counts), "--tau", "2", "--allow_overcorrection"]) == 0
+    assert main([str(counts), "--tau", "2", "--allow-stacking"]) == 0
     assert "warning  overcorrection" in capsys.readouterr().out
 
 

@@ -132,7 +132,7 @@ def _weights(parsed: Source, choices: Choices) -> Rules:
     margins = [task for task, kind in choices.kinds.items() if kind == "ldam"]
     both = margins and not config.balance.allow_overcorrection
     listed = " ".join(f"{task} ldam" for task in margins)
-    mending = "ldam takes no class weights; leave them out, or add --allow-overcorrection"
+    mending = "ldam takes no class weights; leave them out, or add --allow-stacking (--allow-overcorrection)"
     given = weighting.task_class_weights is not None
     return {
         "--disable-class-weights with --enable-class-weights: take one of them": (

@@ -118,7 +118,8 @@ def _losses(parsed: Source, choices: Choices) -> Rules:
             typed and strategy == "none" and choices.loss_function == "weighted"
         ),
         f"--loss-types {' '.join(f'{task} ldam' for task in margins)} with --class-weighting-strategy "
-        f"{strategy}: ldam takes no class weights; leave the strategy out, or add --allow-overcorrection": (
+        f"{strategy}: ldam takes no class weights; leave the strategy out, or add --allow-stacking "
+        "(--allow-overcorrection)": (
             bool(margins) and weighted and not modes and not config.balance.allow_overcorrection
         ),
     }

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from common.config import Also
 from mvfouls.labels import ALIASES as TASK_ALIASES
 from mvfouls.settings import LossKind
 
@@ -133,8 +134,9 @@ class BalanceConfig:
     """No sample is expected more often than this in an epoch."""
     weight_basis: Literal["presented", "natural"] = "presented"
     """Counts behind class weights: what the sampler presents, or what the files hold."""
-    allow_overcorrection: bool = False
-    """Balancing that prefers rare classes beyond equality is a warning, not an error."""
+    allow_overcorrection: Annotated[bool, Also("allow_stacking")] = False
+    """Balancing that prefers rare classes beyond equality is a warning, not an error; ldam may have class
+    weights beside its margins."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from mvfouls.augment_device import InModelAugment
 from mvfouls.balance import BalancePlan
 from mvfouls.judging import Judgement, judge
 from mvfouls.labels import IGNORE, TaskLabels
+from mvfouls.ldam_hints import ldam_hints
 from mvfouls.model import FoulModel, FoulOutput
 from mvfouls.objective import Objective
 from mvfouls.packing import join, pack
@@ -107,6 +108,10 @@ class FoulTask(Task):
     def sample_names(self, batch: Batch) -> list[str]:
         """Return the actions of a batch."""
         return [f"action {name}" for name in batch["action"]]
+
+    def divergence_hints(self, terms: Sequence[str]) -> list[str]:
+        """Return what may help when a task with margins diverges."""
+        return ldam_hints(self.objective.settings, terms)
 
     def begin_validation(self) -> None:
         """Forget the last validation."""

@@ -21,7 +21,7 @@ from common.balancing.weights import (
     repeat_factors,
     weights_from_counts,
 )
-from common.config import Parsed, UserError, run_main
+from common.config import Also, Parsed, UserError, run_main
 from common.statistics import ClassStatistics, Counts, Interval, Shares
 
 
@@ -49,7 +49,7 @@ class BalancingConfig:
     """Exponent of the repeat factors."""
     repeat_cap: float | None = None
     """Largest repeat factor."""
-    allow_overcorrection: bool = False
+    allow_overcorrection: Annotated[bool, Also("allow_stacking")] = False
     """Accept a strength above 1.5."""
     json: Path | None = None
     """File for the same numbers."""

@@ -80,7 +80,7 @@ def _inversion_rule(budget: BalanceBudget) -> list[Finding]:
 
 def _overcorrection(budget: BalanceBudget, value: float, text: str) -> Finding:
     allowed = budget.settings.allow_overcorrection
-    remedy = "drop one of them" + ("" if allowed else ", or --allow_overcorrection")
+    remedy = "drop one of them" + ("" if allowed else ", or --allow-stacking (--allow-overcorrection)")
     severe = value > ERROR_STRENGTH and not allowed
     return ("error" if severe else "warning", f"overcorrection: {text}; {remedy}")
 

@@ -5,7 +5,7 @@ from common.config.errors import UserError
 from common.config.findings import Finding, check, has_no_effect
 from common.config.parsing import Parsed, Presets, cli, from_yaml, parse
 from common.config.ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, out_of_range
-from common.config.schema import REQUIRED, Flag, flags
+from common.config.schema import REQUIRED, Also, Flag, flags
 from common.config.vocabulary import Aliases
 from common.config.yaml_file import to_yaml
 
@@ -15,6 +15,7 @@ __all__ = [
     "REQUIRED",
     "SHARE",
     "Aliases",
+    "Also",
     "Finding",
     "Flag",
     "Parsed",

@@ -50,9 +50,10 @@ def _flag_lines(flag: Flag, overrides: Mapping[str, Any]) -> list[str]:
 def _invocation(flag: Flag) -> str:
     if flag.positional:
         return flag.option
+    others = "".join(f", --{name.replace('_', '-')}" for name in flag.synonyms)
     if flag.two_state:
-        return f"{flag.option}, --no-{flag.option[2:]}"
-    return f"{flag.option} {flag.reader.metavar}"
+        return f"{flag.option}, --no-{flag.option[2:]}{others}"
+    return f"{flag.option}{others} {flag.reader.metavar}"
 
 
 def _shown(value: Any) -> str:

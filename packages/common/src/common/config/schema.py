@@ -23,12 +23,19 @@ RESERVED = ("config", "help")
 
 
 @dataclass(frozen=True)
+class Also:
+    """A second spelling of a flag, as good as its name: `Annotated[bool, Also("allow_stacking")]`."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Flag:
     """One leaf field of a configuration class.
 
     `name` is the field, `option` its spelling on the line, `groups` the fields that lead to it, `type` the
     annotation without markers, `default` the value when it is not given (`REQUIRED` when it must be), `owner`
-    the class that holds the field.
+    the class that holds the field, `synonyms` its further spellings, see `Also`.
     """
 
     name: str
@@ -39,6 +46,7 @@ class Flag:
     reader: Reader
     positional: bool = False
     repeated: bool = False
+    synonyms: tuple[str, ...] = ()
 
     @property
     def help(self) -> str:
@@ -194,7 +202,8 @@ def _leaf(name: str, groups: tuple[str, ...], annotation: Any, default: Any, own
         assert get_origin(stripped) is tuple, f"{name}: a repeatable flag is a tuple[ITEM, ...]"
     reader = _item_reader(get_args(stripped)[0]) if repeated else make_reader(stripped)
     positional = has_marker(annotation, tyro.conf.Positional)
-    return Flag(name, groups, stripped, default, owner, reader, positional, repeated)
+    synonyms = tuple(item.name for item in getattr(annotation, "__metadata__", ()) if isinstance(item, Also))
+    return Flag(name, groups, stripped, default, owner, reader, positional, repeated, synonyms)
 
 
 def _item_reader(item: Any) -> Reader:
@@ -214,6 +223,8 @@ def _assert_distinct(found: list[Flag], config_class: type) -> None:
         other = where.setdefault(flag.name, path)
         assert other == path, f"{config_class.__name__}: the flag {flag.option} is both {other} and {path}"
         assert flag.name not in RESERVED, f"{config_class.__name__}: {flag.option} is reserved"
+    spellings = [*where, *(other for flag in found for other in flag.synonyms)]
+    assert len(set(spellings)) == len(spellings), f"{config_class.__name__}: a second spelling is taken"
     grouped = {name for flag in found for name in flag.groups}
     for flag in found:
         assert not (flag.mapping and flag.name in grouped), f"{flag.name} is a group and a dictionary flag"

@@ -62,6 +62,7 @@ class Vocabulary:
 
     flags: dict[str, Flag]
     aliases: dict[str, str | tuple[str, Any]]
+    synonyms: dict[str, Flag] = field(default_factory=dict)
     deprecations: dict[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -73,7 +74,7 @@ class Vocabulary:
             target = _plain(new if isinstance(new, str) else new[0])
             assert target in by_name, f"alias {old} means {target}, which is no flag"
             assert old not in by_name, f"alias {old} is a flag"
-        return cls(by_name, known)
+        return cls(by_name, known, {other: flag for flag in flags for other in flag.synonyms})
 
     def match(self, text: str) -> Match | None:
         """Return the meaning of a flag's spelling without dashes, or None."""
@@ -91,8 +92,9 @@ class Vocabulary:
         return Match(positive.flag, negated=True, alias=positive.alias and name)
 
     def _positive(self, name: str) -> Match | None:
-        if name in self.flags:
-            return Match(self.flags[name])
+        flag = self.flags.get(name) or self.synonyms.get(name)
+        if flag is not None:
+            return Match(flag)
         if name not in self.aliases:
             return None
         new = self.aliases[name]
@@ -103,6 +105,7 @@ class Vocabulary:
     def spellings(self) -> Iterator[str]:
         """Yield every current spelling without dashes, for suggestions."""
         yield from (flag.name for flag in self.flags.values() if not flag.positional)
+        yield from self.synonyms
         yield from (f"no_{flag.name}" for flag in self.flags.values() if flag.switch)
 
     def unknown(self, option: str) -> UserError:

@@ -22,6 +22,7 @@ from common.engine.run import Run
 from common.engine.saving import ResumeError, Saver
 from common.engine.settings import FitConfig
 from common.engine.signals import StopRequest, listen_for_stop
+from common.engine.stability import Stability
 from common.engine.state import Provenance
 from common.engine.step import Optimization, StepMemoryError, StepResult, TrainingError
 from common.engine.task import Batch, EpochReport, Task
@@ -73,6 +74,7 @@ class Trainer:
         self.course = Course(task, loaders, self.optimization, world, config.accumulation_steps)
         self.progress = self.course.progress
         self.journal = Journal(run, sink, self.progress)
+        self.stability = Stability(task, self.progress, self.journal)
         self.saver = Saver(run, self.course, provenance, self.journal, config.keep_last)
         self.folder = run.folder
         self.rates = Rates(self.course, config)
@@ -163,30 +165,26 @@ class Trainer:
         self.journal.event("out_of_memory", {"micro_batch": new}, text=text)
 
     def _not_finite(self, result: StepResult, window: list[Batch], first: int) -> None:
-        progress, bad = self.progress, list(result.bad_terms)
-        progress.skipped += 1
+        self.progress.skipped += 1
         names = [name for batch in window for name in self.task.sample_names(batch)]
-        where = (
-            f"step {progress.step}, epoch {progress.epoch + 1}, draws {first} to {self.course.position - 1}"
-            + (f" ({' '.join(names)})" if names else "")
-        )
-        text = f"not finite: {', '.join(bad)} at {where}; step skipped ({progress.skipped} in a row)"
-        self.journal.event("nonfinite", {"terms": bad}, text=text)
+        drawn = f"draws {first} to {self.course.position - 1}" + (f" ({' '.join(names)})" if names else "")
+        self.stability.not_finite(result.bad_terms, drawn)
+        skipped, limit = self.progress.skipped, self.config.max_consecutive_nonfinite
         if self.config.nonfinite == "abort":
-            raise TrainingError(text)
-        if self.config.nonfinite == "rollback" or progress.skipped >= self.config.max_consecutive_nonfinite:
-            self._roll_back(text)
+            raise self.stability.error()
+        if self.config.nonfinite == "rollback" or skipped >= limit:
+            self._roll_back()
 
-    def _roll_back(self, text: str) -> None:
+    def _roll_back(self) -> None:
         """Go back to the last checkpoint's weights at half the rate, or end the run when that was tried."""
         progress = self.progress
         if progress.rollbacks >= self.config.max_rollbacks:
             times = progress.rollbacks
-            raise TrainingError(text + (f"; rolled back {times} times already" if times else ""))
+            raise self.stability.error(f"; rolled back {times} times already" if times else "")
         try:
             to = self.saver.roll_back()
         except CheckpointError as error:
-            raise TrainingError(f"{text}; no checkpoint to return to: {error}") from error
+            raise self.stability.error(f"; no checkpoint to return to: {error}") from error
         progress.rollbacks += 1
         progress.skipped = 0
         progress.lr_scale *= 0.5
@@ -272,7 +270,9 @@ class Trainer:
 
     def _log_epoch(self) -> dict[str, float]:
         tally = self.course.tally
-        means = tally.epoch.means() | train_metrics(self.task, self.world)
+        losses = tally.epoch.means()
+        self.stability.close_epoch(losses)
+        means = losses | train_metrics(self.task, self.world)
         values = logged(means)
         pace = {
             "train/seconds": tally.seconds,

@@ -41,6 +41,10 @@ class Progress:
     restarts: int = 0
     """How often dead workers were started anew."""
     lr_scale: float = 1.0
+    first_losses: dict[str, float] = field(default_factory=dict)
+    """Mean training losses of the first epoch."""
+    hinted: bool = False
+    """Whether hints against divergence were told."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain types."""

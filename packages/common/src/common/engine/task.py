@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -150,6 +150,14 @@ class Task(ABC):
 
     def sample_names(self, batch: Batch) -> list[str]:
         """Return what messages call the samples of a batch; nothing when they have no names."""
+        return []
+
+    def divergence_hints(self, terms: Sequence[str]) -> list[str]:
+        """Return lines about what may help when the losses called `terms` diverge, or their `gradient`.
+
+        They are told at the first step that is not finite or the first epoch whose mean loss is more than
+        twice that of the first one, once in a run, and with the error that ends it.
+        """
         return []
 
     def size(self, batch: Batch) -> int:

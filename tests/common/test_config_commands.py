@@ -148,6 +148,17 @@ def test_an_interpreter_reports_the_same_codes(tmp_path: Path) -> None:
     assert codes == {"user": (2, False, True), "run": (1, True, True)}
 
 
+def test_what_is_logged_is_printed_as_a_warning(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn(parsed: Parsed[Base]) -> None:
+        check([Finding("warning", f"--seed {parsed.config.seed} is even")], False, logging.getLogger("story"))
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert run_main(warn, Base, ["--seed", "2"], prog="prog") == 0
+    assert capsys.readouterr() == ("", "warning: --seed 2 is even\n")
+
+
 HELP = """\
 usage: prog PATH [--flag VALUE ...]
 

@@ -93,6 +93,11 @@ def test_part_nearest_the_heads_comes_first() -> None:
     assert "network.blocks.14.norm1.weight" in stage.parts[1].parameters
 
 
+def test_a_backbone_says_how_it_computes() -> None:
+    with pytest.raises(TypeError, match="abstract"):
+        VideoBackbone(nn.Identity(), dim=4, layout={})  # type: ignore[abstract]
+
+
 def test_a_stray_parameter_is_refused() -> None:
     net = nn.Sequential(nn.Conv3d(3, 4, 1), nn.Conv3d(4, 4, 1))
     with pytest.raises(AssertionError, match=r"1\.weight"):

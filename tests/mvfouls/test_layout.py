@@ -59,8 +59,18 @@ def test_all_tried_paths_are_listed(tmp_path: Path) -> None:
     ]
     lines = str(raised.value).splitlines()[1:]
     assert [Path(line.strip()) for line in lines] == tried
-    with pytest.raises(UserError, match="no folder of split test"):
+
+
+def test_without_any_split_each_path_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"--dataset_root {tmp_path}: no split is there; tried") as raised:
         splits_of(tmp_path)
+    lines = [line.strip() for line in str(raised.value).splitlines()[1:]]
+    assert len(lines) == len(set(lines)) == 24
+    assert str(tmp_path / "mvfouls" / "valid_720p") in lines
+    (make(tmp_path / "Val") / "annotations.json").unlink()
+    with pytest.raises(UserError) as raised:
+        splits_of(tmp_path)
+    assert str(raised.value).splitlines()[1:] == [f"  {tmp_path / 'Val' / 'annotations.json'}"]
 
 
 def test_roots_and_splits_that_cannot_be(tmp_path: Path) -> None:

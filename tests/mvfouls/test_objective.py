@@ -15,6 +15,7 @@ from scipy.optimize import minimize
 
 from common.engine.task import LossTerm
 from mvfouls.balance import BalancePlan
+from mvfouls.heads import build_head
 from mvfouls.objective import (
     Objective,
     TaskScore,
@@ -25,7 +26,7 @@ from mvfouls.objective import (
     task_loss,
 )
 from mvfouls.scores import score_of
-from mvfouls.settings import BalanceSettings, LossSettings
+from mvfouls.settings import BalanceSettings, HeadSpec, LossSettings
 
 NONE = -100
 PLAIN = LossSettings()
@@ -59,6 +60,26 @@ def test_golden_ldam(y: int, expected: float, training: bool) -> None:
     plan = make_plan(CAPPED, every_task(LDAM))
     loss = one_loss(plan, "offence", [0.2, 0.5, -0.1], y, training=training)
     assert loss == pytest.approx(expected, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "start"), [("offence", 8.104), ("severity", 7.8196), ("action_class", 9.2115)]
+)
+def test_where_a_fresh_cosine_head_begins(task: str, start: float) -> None:
+    """About log K without margins; with them log(1 + (K - 1) e^(s m_y)), over 4 for the counts."""
+    plan, counts = make_plan(CAPPED, every_task(LDAM)), np.array(COUNTS[task])
+    margins, k = np.array(plan.margins(task)), len(counts)
+    closed = np.average(np.log1p((k - 1) * np.exp(LDAM.scale * margins)), weights=counts)
+    assert closed == pytest.approx(start, abs=1e-3)
+    torch.manual_seed(0)
+    head = build_head(HeadSpec(kind="linear", dropout=0.0), 768, k, cosine=True)
+    target = torch.from_numpy(np.repeat(np.arange(k), counts))
+    for features, tolerance in ((torch.zeros(len(target), 768), 1e-4), (torch.randn(len(target), 768), 0.6)):
+        cosines, loss = head(features).detach(), task_loss(plan, task, 0)
+        assert float(loss.train()(cosines, target)) == pytest.approx(closed, abs=tolerance)
+        evaluated = float(loss.eval()(cosines, target))
+        assert evaluated == pytest.approx(math.log(k), abs=tolerance)
+        assert evaluated < 4
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from common.reporting import write_report
 from mvfouls.card import load_trained
 from mvfouls.dataset import FoulDataset
 from mvfouls.labels import OFFICIAL_ACTIONS, TASKS
+from mvfouls.report_rows import TITLES
 
 TASK_NAMES = ("severity", "action_class", "offence")
 NUMBER = r"-?\d+\.\d+"
@@ -84,12 +85,16 @@ def test_a_run_folder_holds_everything(ran):
     recorded = yaml.safe_load((ran.folder / "config.yaml").read_text())
     assert recorded["progressive"]["progressive_epochs"] == 1
     assert json.loads((ran.folder / "environment.json").read_text())["versions"]["torch"]
+    for kind in ("balance", "statistics"):
+        assert {event["task"] for event in ran.events(kind)} == set(TASK_NAMES)
     report = json.loads((ran.folder / "data_report.json").read_text())
     assert (report["train"]["actions"], report["valid"]["clips"]) == (16, 16)
     assert len(report["train"]["sha256"]) == 64
     page = (ran.folder / "report.html").read_text()
     for text in ("leaderboard", "Offence and severity (official)", "Standing tackling", "layer4"):
         assert text in page
+    budgets = page.partition('id="balance"')[2].partition('id="timeline"')[0]
+    assert {task for task in TASK_NAMES if f"<h3>{TITLES[task]}</h3>" in budgets} == set(TASK_NAMES)
 
 
 def test_the_console_shows_the_documented_blocks(ran):

@@ -4,6 +4,7 @@ import torch
 
 from common.engine.checkpoint import find_checkpoint
 from common.engine.checkpoint import load_checkpoint as load_run
+from common.engine.logging import read_metrics
 
 
 def test_without_validation_the_last_weights_are_exported_and_nothing_is_scored(train, use, tmp_path):
@@ -14,6 +15,11 @@ def test_without_validation_the_last_weights_are_exported_and_nothing_is_scored(
     assert "Training complete! Weights after epoch 2, not validated" in ran.out
     for score in ("F1", "macro_f1", "Val loss", "absent from validation", "temperature"):
         assert score not in ran.out.replace("macro F1 to", "")
+    assert "nan" not in ran.out.split()
+    assert "valid    epoch" not in ran.out
+    lines = read_metrics(ran.folder / "metrics.jsonl")
+    assert [line["epoch"] for line in lines if line["kind"] == "validation"] == [1, 2]
+    assert not [line for line in lines if None in line.values()]
     assert not (ran.folder / "confusion.csv").exists()
     contents = ran.contents
     assert (contents["epoch"], contents["best_val_f1"], contents["val_metrics"]) == (2, None, None)

@@ -116,7 +116,7 @@ def test_manifest_tells_sizes_sums_versions_and_world(tmp_path):
     }
     assert all((path / name).stat().st_size == manifest["files"][name]["bytes"] for name in FILES)
     assert torch.__version__.startswith(manifest["versions"]["torch"].split("+")[0])
-    assert (manifest["schema"], manifest["step"], manifest["epoch"], manifest["world"]) == (1, 3, 0, 1)
+    assert (manifest["schema"], manifest["step"], manifest["epoch"], manifest["world"]) == (2, 3, 0, 1)
     assert read_manifest(path)["step"] == 3
 
 
@@ -310,12 +310,13 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, write):
     assert not (tmp_path / "executed").exists()
 
 
-def test_a_newer_schema_is_refused(tmp_path):
+@pytest.mark.parametrize("schema", [1, 3])
+def test_a_checkpoint_of_another_version_is_refused(tmp_path, schema):
     path = save_checkpoint(tmp_path, make(1), best=False)
     manifest = json.loads((path / MANIFEST).read_text())
     del manifest["seal"]
-    (path / MANIFEST).write_bytes(sealed({**manifest, "schema": 2}))
-    with pytest.raises(CheckpointError, match="schema 2"):
+    (path / MANIFEST).write_bytes(sealed({**manifest, "schema": schema}))
+    with pytest.raises(CheckpointError, match=f"another version: schema {schema}, this version reads 2"):
         load_checkpoint(path)
 
 

@@ -1,3 +1,4 @@
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
@@ -67,3 +68,15 @@ def test_a_finished_page_is_linked_with_its_summary(tmp_path: Path) -> None:
     assert page.read_text() == "x"
     for expected in ("gaze", "bits", "-8.250", "simulated"):
         assert expected in links.text
+
+
+def test_values_that_are_not_known_are_left_out(tmp_path: Path) -> None:
+    values = {"score": 0.25, "lost": None, "second": 0.5, "third": 0.75, "fourth": 1.5, "fifth": 2.5}
+    rows = [{"name": name, "value": value} for name, value in values.items()]
+    event = {"kind": "summary", "step": 1, "epoch": 1, "seconds": 0.0, "split": "valid", "rows": rows}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "events.jsonl").write_text(json.dumps(event) + "\n")
+    assert main([str(tmp_path / "run"), "--index", str(tmp_path / "index.html")]) == 0
+    text = Links((tmp_path / "index.html").read_text()).text
+    assert [name for name in values if name in text] == ["score", "second", "third", "fourth"]
+    assert "n/a" not in text

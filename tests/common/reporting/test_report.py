@@ -163,6 +163,22 @@ def test_balance_without_a_budget_shows_the_distribution(own_run: Path) -> None:
     assert "balance" not in render(own_run).ids
 
 
+def test_each_task_has_a_budget_under_its_name(own_run: Path) -> None:
+    lines = [json.loads(line) for line in (own_run / "events.jsonl").read_text().splitlines()]
+    held = {line["kind"]: line for line in lines if line["kind"] in ("statistics", "balance")}
+    without_events(own_run, *held)
+    with (own_run / "events.jsonl").open("a") as file:
+        for task, title in (("near", "Near things"), ("far", "Far things")):
+            for event in held.values():
+                file.write(json.dumps({**event, "task": task, "title": title}) + "\n")
+    text = " ".join(render(own_run).text)
+    parts = text.split("Imbalance ratio")
+    assert len(parts) == 3
+    assert "Near things" in parts[0]
+    assert "Far things" in parts[1]
+    assert text.count("As printed at the start") == 1
+
+
 def test_metrics_alone_make_a_report_of_curves(own_run: Path) -> None:
     for name in ("events.jsonl", "config.yaml", "environment.json"):
         (own_run / name).unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
@@ -27,7 +28,7 @@ MVIT_STARTS = (0, 1, 3, 14)
 """First transformer block of each stage of the 16-block networks."""
 
 
-class VideoBackbone(nn.Module):
+class VideoBackbone(nn.Module, ABC):
     """Normalised clips [N, 3, T, H, W] to features [N, dim].
 
     `layout` sorts the parameters of `network` into blocks; each belongs to exactly one. `checkpointing`
@@ -43,9 +44,9 @@ class VideoBackbone(nn.Module):
         self._layout = layout
         _check_layout(self)
 
+    @abstractmethod
     def forward(self, clips: Tensor) -> Tensor:
         """Return features [N, dim]."""
-        raise NotImplementedError
 
     def blocks(self, prefix: str = "") -> tuple[Block, ...]:
         """Return the blocks from the heads to the input.

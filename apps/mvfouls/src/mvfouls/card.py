@@ -12,6 +12,7 @@ import torch
 
 from common.config import UserError
 from common.engine.checkpoint import CheckpointError, find_checkpoint, load_checkpoint, load_weights
+from common.engine.manifest import EMA, MODEL
 from mvfouls.frames import FrameRule
 from mvfouls.labels import JunkIds
 from mvfouls.model import FoulModel, build_model
@@ -100,7 +101,10 @@ class Trained:
 
 
 def load_trained(where: Path, device: torch.device) -> Trained:
-    """Read a run folder (its best checkpoint) or a checkpoint folder; UserError when it is none of ours."""
+    """Read a run folder (its best checkpoint) or a checkpoint folder.
+
+    UserError when it is none of ours, and for tensors that do not fit the network it describes.
+    """
     try:
         folder = find_checkpoint("best", where) if (where / "checkpoints").is_dir() else where
         checkpoint = load_checkpoint(folder)
@@ -110,8 +114,11 @@ def load_trained(where: Path, device: torch.device) -> Trained:
         raise UserError(f"--checkpoint {where}: not a model of {APPLICATION}")
     card = ModelCard.from_dict(checkpoint.metadata)
     model = card.build()
-    weights = checkpoint.ema or checkpoint.model
-    load_weights(model, weights, what=str(folder))
+    file = folder / (EMA if checkpoint.ema else MODEL)
+    try:
+        load_weights(model, checkpoint.ema or checkpoint.model, what=str(file))
+    except ValueError as error:
+        raise UserError(f"--checkpoint {where}: {error}") from error
     model.to(device).eval()
     return Trained(
         model=model,

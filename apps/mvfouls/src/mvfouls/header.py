@@ -17,6 +17,7 @@ from mvfouls.balance import BalancePlan
 from mvfouls.data import FoulData
 from mvfouls.dataset import FoulDataset
 from mvfouls.outputs import DATA_REPORT
+from mvfouls.report_rows import TITLES
 from mvfouls.settings import RunSettings
 from mvfouls.split import ignored_labels
 from mvfouls.task import LOWER_IS_BETTER
@@ -59,9 +60,12 @@ def print_header(
         run.console.line(label, text)
     told = [f"{label:<8} {text}" for label, text in [*before, *behind]]
     run.events.write("header", 0, 0, {"lines": told, "headline": _headline(settings.judge.headline)})
-    task = _rarest(plan)
-    run.events.write("statistics", 0, 0, {"statistics": plan.statistics[task].to_dict()})
-    run.events.write("balance", 0, 0, {"budget": plan.budget(task, 0).to_dict(), "lines": balance})
+    ordered = _rarest_first(plan)
+    for task in ordered:
+        named = {"task": task, "title": TITLES[task]}
+        run.events.write("statistics", 0, 0, {**named, "statistics": plan.statistics[task].to_dict()})
+        lines = balance if task == ordered[0] else []
+        run.events.write("balance", 0, 0, {**named, "budget": plan.budget(task, 0).to_dict(), "lines": lines})
     if run.writes:
         replace_text(run.folder / DATA_REPORT, json.dumps(data.report(), indent=1) + "\n")
 
@@ -74,10 +78,9 @@ def _headline(metric: str) -> dict[str, str]:
     }
 
 
-def _rarest(plan: BalancePlan) -> str:
-    """Return the task with a loss whose classes are the most unequal."""
-    trained = [task for task, loss in plan.losses.items() if loss.weight > 0]
-    return max(trained, key=lambda task: plan.statistics[task].ratio)
+def _rarest_first(plan: BalancePlan) -> list[str]:
+    """Return the tasks with a loss, that with the most unequal classes first."""
+    return sorted(plan.trained, key=lambda task: -plan.statistics[task].ratio)
 
 
 def _run_line(run: Run, settings: RunSettings, world: World) -> str:

@@ -30,30 +30,39 @@ def find_split(dataset_root: str | Path, split: str) -> SplitSource:
     if not str(dataset_root):
         raise UserError("--dataset_root is empty: the folder that holds the data set is expected")
     root = Path(dataset_root)
-    bases = [*_named(root, DATA_SET), root]
-    names = [name + end for name in FOLDER_NAMES[split] for end in ("", "_720p")]
-    folders = [folder for base in bases for name in names for folder in _named(base, name)]
+    folders = _folders(root, split)
     for folder in folders:
         if (folder / ANNOTATIONS).is_file():
             return SplitSource(name=split, folder=folder, annotations=folder / ANNOTATIONS)
-    tried = folders or [base / name for base in (root / DATA_SET, root) for name in names]
     what = f"no {ANNOTATIONS} in the folder" if folders else "no folder"
-    lines = "".join(f"\n  {path / ANNOTATIONS if folders else path}" for path in tried)
-    raise UserError(f"--dataset_root {root}: {what} of split {split}; tried, in any case:{lines}")
+    raise UserError(f"--dataset_root {root}: {what} of split {split}; {_tried(root, split)}")
 
 
 def splits_of(dataset_root: str | Path) -> list[SplitSource]:
     """Return the splits that are there, in the order of `SPLITS`; UserError when there is none."""
-    found = []
-    faults = []
-    for split in SPLITS:
-        try:
-            found.append(find_split(dataset_root, split))
-        except UserError as error:
-            faults.append(str(error))
-    if not found:
-        raise UserError("\n".join(faults))
-    return found
+    root = Path(dataset_root)
+    there = [split for split in SPLITS if any((f / ANNOTATIONS).is_file() for f in _folders(root, split))]
+    if not there:
+        raise UserError(f"--dataset_root {root}: no split is there; {_tried(root, *SPLITS)}")
+    return [find_split(root, split) for split in there]
+
+
+def _folders(root: Path, split: str) -> list[Path]:
+    """Return the folders that may hold a split, the likeliest first."""
+    bases = [*_named(root, DATA_SET), root]
+    return [folder for base in bases for name in _names(split) for folder in _named(base, name)]
+
+
+def _names(split: str) -> list[str]:
+    return [name + end for name in FOLDER_NAMES[split] for end in ("", "_720p")]
+
+
+def _tried(root: Path, *splits: str) -> str:
+    """Return the paths that were looked for: the annotation files of the folders there are, else folders."""
+    files = [folder / ANNOTATIONS for split in splits for folder in _folders(root, split)]
+    bases = (root / DATA_SET, root)
+    paths = files or [base / name for base in bases for split in splits for name in _names(split)]
+    return "tried, in any case:" + "".join(f"\n  {path}" for path in paths)
 
 
 def _named(base: Path, name: str) -> list[Path]:

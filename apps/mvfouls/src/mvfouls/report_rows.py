@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,25 +22,28 @@ _UNKNOWN = float("nan")
 
 def summary_rows(judgement: Judgement) -> list[Row]:
     """Return {name, value, low, high, note} of the leaderboard value, its parts and every task's averages."""
-    rows: list[Row] = []
-    if judgement.strict is not None and judgement.interval is not None and judgement.compat is not None:
-        value, low, high = (float(end) for end in judgement.interval)
-        rows.append(_row("leaderboard", value, "mean of both balanced accuracies, strict", low, high))
-        rows.append(
-            _row("leaderboard_compat", judgement.compat.leaderboard, "as the published tool computes it")
-        )
-        for name, part, ba in (
-            ("os", judgement.strict.os, judgement.strict.os_ba),
-            ("action", judgement.strict.action, judgement.strict.action_ba),
-        ):
-            classes = f"mean recall of {part.present} of {len(part.names)} classes"
-            rows.append(_row(f"{name}_ba", ba, classes))
-            rows.append(_row(f"{name}_acc", part.accuracy, "share of actions; says little under imbalance"))
+    rows = list(_official_rows(judgement))
     for name, task in judgement.tasks.items():
         classes = f"{int(task.averaged.sum())} of {len(task.labels.classes)} classes occur"
         rows.append(_row(f"{name}_ba", task.ba, f"mean recall; {classes}"))
         rows.append(_row(f"{name}_macro_f1", task.macro_f1, f"mean F1; {classes}"))
     return rows
+
+
+def _official_rows(judgement: Judgement) -> Iterator[Row]:
+    """Yield what the leaderboard is made of first; no value of the published tool where it has none."""
+    strict, compat = judgement.strict, judgement.compat
+    if strict is None or compat is None or judgement.interval is None:
+        return
+    value, low, high = (float(end) for end in judgement.interval)
+    yield _row("leaderboard", value, "mean of both balanced accuracies, strict", low, high)
+    parts = {"os": (strict.os, strict.os_ba), "action": (strict.action, strict.action_ba)}
+    for name, (part, ba) in parts.items():
+        yield _row(f"{name}_ba", ba, f"mean recall of {part.present} of {len(part.names)} classes")
+    if not math.isnan(compat.leaderboard):
+        yield _row("leaderboard_compat", compat.leaderboard, "as the published tool computes it")
+    for name, (part, _) in parts.items():
+        yield _row(f"{name}_acc", part.accuracy, "share of actions; says little under imbalance")
 
 
 def class_tables(judgement: Judgement) -> Iterator[tuple[str, str, list[Row], list[str]]]:

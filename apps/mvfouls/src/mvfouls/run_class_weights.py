@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import torch
 
-from common.config import check, to_yaml
+from common.config import LevelFormatter, check, to_yaml
 from common.engine.logging import Console
 from mvfouls import train
 from mvfouls.balance import plan_balance
@@ -37,7 +37,9 @@ def main(parsed: Source) -> int:
 
 def show_settings(settings: RunSettings) -> None:
     """Print what all flags amount to, and let every debug message through."""
-    logging.basicConfig(level=logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(LevelFormatter())
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     _log.setLevel(logging.DEBUG)
     for each in fields(settings):
         _log.debug("%s %s", each.name, getattr(settings, each.name))

@@ -1,6 +1,6 @@
 """Frozen dataclasses become command lines and YAML files; needs neither torch nor numpy."""
 
-from common.config.commands import Verb, run_main, run_verbs
+from common.config.commands import LevelFormatter, Verb, run_main, run_verbs
 from common.config.errors import UserError
 from common.config.findings import Finding, check, has_no_effect
 from common.config.parsing import Parsed, Presets, cli, from_yaml, parse
@@ -18,6 +18,7 @@ __all__ = [
     "Also",
     "Finding",
     "Flag",
+    "LevelFormatter",
     "Parsed",
     "Presets",
     "Range",

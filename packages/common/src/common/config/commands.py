@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,14 @@ USAGE = 2
 INTERRUPTED = 130
 
 Function = Callable[[Parsed[Any]], object]
+
+
+class LevelFormatter(logging.Formatter):
+    """`warning: text`, as deprecations and errors are printed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the level in small letters before the message."""
+        return f"{record.levelname.lower()}: {super().format(record)}"
 
 
 @dataclass(frozen=True)
@@ -79,8 +88,10 @@ def run_main(
     `function` may be `"module:function"`, imported only after the line was accepted. Its int is the exit
     code; anything else it returns means 0. A UserError is printed as `error: ...` and gives 2, an interrupt
     gives 130. Any other exception leaves with its traceback, which the interpreter turns into 1; SystemExit
-    passes.
+    passes. Warnings that are logged are printed as `warning: ...` where nobody has set up logging.
     """
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(LevelFormatter())
     interface: Interface[Any] = Interface(config_class, prog, description, presets, default_preset, aliases)
     words = list(sys.argv[1:] if argv is None else argv)
     try:

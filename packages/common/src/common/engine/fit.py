@@ -337,7 +337,8 @@ class Trainer:
         judged = len(self.course.loaders.valid.dataset)  # type: ignore[arg-type]
         pace = {"valid/seconds": report.seconds, "valid/samples_per_second": judged / report.seconds}
         self.journal.metrics("validation", values | pace | {"alarms": float(len(events))})
-        self.journal.console.line("valid", self._valid_line(report))
+        if judged:
+            self.journal.console.line("valid", self._valid_line(report))
         for line in self.task.epoch_lines(report):
             self.journal.console.raw(line)
         for event in events:

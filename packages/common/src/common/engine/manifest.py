@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-SCHEMA = 1
+SCHEMA = 2
 MODEL, EMA, STATE = "model.safetensors", "ema.safetensors", "state.pt"
 CONFIG, STATISTICS, METADATA, MANIFEST = "config.yaml", "statistics.json", "metadata.json", "manifest.json"
 TEMPORARY = ".tmp-"
@@ -61,8 +61,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     manifest = unsealed((path / MANIFEST).read_bytes())
     if manifest is None:
         raise CheckpointError(f"{path}: {MANIFEST} BAD sha256")
-    if manifest["schema"] > SCHEMA:
-        raise CheckpointError(f"{path}: schema {manifest['schema']}, this version reads up to {SCHEMA}")
+    if manifest["schema"] != SCHEMA:
+        raise CheckpointError(
+            f"{path}: written by another version: schema {manifest['schema']}, this version reads {SCHEMA}"
+        )
     return manifest
 
 

@@ -92,11 +92,15 @@ class Saver:
     def restore(self, where: str, *, best: float | None = None) -> None:
         """Continue from a checkpoint; `best` takes the place of the best headline it knows.
 
-        Raises ResumeError listing settings or metadata that differ, CheckpointError when there is none.
+        Raises ResumeError listing settings, metadata or tensors that differ, CheckpointError when there is
+        none.
         """
         checkpoint, lines = self._read(where)
         self._refuse_other_run(checkpoint)
-        self._load_weights(checkpoint)
+        try:
+            self._load_weights(checkpoint)
+        except ValueError as error:
+            raise ResumeError(f"cannot resume: {error}") from error
         lines += self.course.load_state_dict(checkpoint.state)
         if best is not None:
             lines.append(f"best {best:g} instead of {self.course.progress.best}")

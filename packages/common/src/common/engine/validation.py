@@ -28,6 +28,8 @@ def measure(
 ) -> dict[str, float] | None:
     """Return the task's metrics and mean losses, or None when a signal cut the validation short.
 
+    There is no loss where nothing is judged.
+
     With `oom_recovery`, a batch that does not fit into memory is judged in halves, down to single samples.
     """
     task.begin_validation()
@@ -40,7 +42,8 @@ def measure(
         return None
     world.sum_(task.metric_states())
     metrics = {name: float(value) for name, value in task.metrics().items()}
-    return {**sums.read(world).means(), **metrics}
+    losses = sums.read(world)
+    return {**(losses.means() if losses.totals else {}), **metrics}
 
 
 def train_metrics(task: Task, world: World) -> dict[str, float]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from common.reporting.html import MISSING, number
 from common.reporting.index import IndexEntry, write_index
 from common.reporting.report import write_report
 from common.reporting.run_data import read_run
@@ -52,12 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _entry(title: str, report: Path) -> IndexEntry:
     facts = report.parent / SUMMARY
     if facts.is_file():
-        return IndexEntry(
-            title, list(json.loads(facts.read_text(encoding="utf-8")).items())[:FEATURED], report
-        )
-    run = read_run(report.parent)
-    rows = [row for event in run.chosen("summary", "split") for row in event["rows"]]
-    return IndexEntry(title, [(row["name"], row["value"]) for row in rows[:FEATURED]], report)
+        values = list(json.loads(facts.read_text(encoding="utf-8")).items())
+    else:
+        run = read_run(report.parent)
+        rows = [row for event in run.chosen("summary", "split") for row in event["rows"]]
+        values = [(row["name"], row["value"]) for row in rows]
+    known = [(name, value) for name, value in values if number(value) != MISSING]
+    return IndexEntry(title, known[:FEATURED], report)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.reporting.classes import class_cell
-from common.reporting.html import Html, is_number, node, number, percent, section, table
+from common.reporting.html import Html, is_number, join, node, number, percent, section, table
 from common.reporting.plots import css_color, palette_color, share_bars, share_ranks
-from common.reporting.run_data import RunData
+from common.reporting.run_data import Event, RunData
 
 MOST_BARS = 30
 CORRECTION_COLUMNS = {
@@ -23,11 +23,29 @@ CORRECTION_COLUMNS = {
 
 def balance_section(run: RunData) -> Html | None:
     """Return the class distribution and the balance budget, or nothing when neither was recorded."""
-    event, counted = run.latest("balance") or {}, run.latest("statistics") or {}
+    events = {event.get("task"): event for event in run.chosen("balance", "task")}
+    counted = {event.get("task"): event for event in run.chosen("statistics", "task")}
+    tasks = list(dict.fromkeys([*events, *counted]))
+    parts = [_task(events.get(task, {}), counted.get(task, {}), run) for task in tasks]
+    lines = [str(line) for event in events.values() for line in event.get("lines", ())]
+    if lines:
+        text = node("pre", "\n".join(lines))
+        parts.append(node("details", node("summary", "As printed at the start"), text))
+    if not any(parts):
+        return None
+    title = "Balance budget" if events else "Class distribution"
+    lead = (
+        "Effective prior: the class shares the loss sees after sampler, weights and offsets."
+        if any(event.get("budget") for event in events.values())
+        else ""
+    )
+    return section("balance", title, *parts, lead=lead)
+
+
+def _task(event: Event, counted: Event, run: RunData) -> Html:
+    """Return the distribution and the budget of the classes that two events are about."""
     budget: dict[str, Any] = event.get("budget") or {}
     statistics: dict[str, Any] = counted.get("statistics") or budget
-    if not statistics.get("counts") and not event.get("lines"):
-        return None
     parts = []
     if statistics.get("counts"):
         names = _names(statistics, run)
@@ -35,16 +53,8 @@ def balance_section(run: RunData) -> Html | None:
         parts += [_sentence(statistics), _strength(budget), _figure(names, shares)]
         parts.append(_table(names, statistics, budget, run.class_colors()))
     parts += [_finding(level, text) for level, text in budget.get("findings", ())]
-    if event.get("lines"):
-        lines = node("pre", "\n".join(map(str, event["lines"])))
-        parts.append(node("details", node("summary", "As printed at the start"), lines))
-    title = "Balance budget" if event else "Class distribution"
-    lead = (
-        "Effective prior: the class shares the loss sees after sampler, weights and offsets."
-        if budget
-        else ""
-    )
-    return section("balance", title, *parts, lead=lead)
+    title = event.get("title") or event.get("task") or counted.get("title") or counted.get("task")
+    return join([node("h3", str(title)), *parts] if title and parts else parts)
 
 
 def _names(statistics: Mapping[str, Any], run: RunData) -> list[str]:

@@ -129,7 +129,7 @@ OWN: dict[str, Row] = {
     "auxiliary_task_weight": Row(
         "--auxiliary-task-weight 2", part("losses.contact.weight"), 2.0, "--auxiliary-tasks contact"
     ),
-    "primary_tasks": Row("--primary-tasks severity", weights, [1.0, 3.0, 1.0]),
+    "primary_tasks": Row("--primary-tasks severity", weights, [3.0, 1.0, 1.0]),
     "use_smart_weighting": Row(SMART, weights, [20.0, 20.0, 2.0]),
     "core_task_weight": Row("--core-task-weight 9", weights, [9.0, 9.0, 2.0], SMART),
     "support_task_weight": Row("--support-task-weight 9", weights, [20.0, 20.0, 9.0], SMART),
@@ -186,7 +186,7 @@ OWN: dict[str, Row] = {
         {"kind": "se_mlp", "hidden": 1024, "depth": 2, "dropout": 0.3, "reduction": 8},
     ),
     "head_dropout": Row("--head-dropout 0.2", part("model.heads.offence.dropout"), 0.2),
-    "task_loss_weights": Row('--task-loss-weights {"action_type":7}', weights, [7.0, 3.0, 3.0]),
+    "task_loss_weights": Row('--task-loss-weights {"action_type":7}', weights, [3.0, 7.0, 3.0]),
     "task_class_weights": Row(
         '--task-class-weights {"offence":[1,4,9]}', part("losses.offence.class_weights"), (1.0, 4.0, 9.0)
     ),
@@ -325,7 +325,7 @@ EXTRAS: dict[str, Row] = {
     "weights_dir": Row("--weights_dir files", part("model.weights_dir"), Path("files"), "--weights auto"),
     "auxiliary_tasks": Row(
         "--auxiliary_tasks contact offence", lambda s: list(s.settings.losses),
-        ["action_class", "severity", "offence", "contact"],
+        ["severity", "action_class", "offence", "contact"],
     ),
     "max_repeat": Row("--max_repeat 5", part("balance.max_repeat"), 5.0, BALANCED),
     "keep_junk_classes": Row("--keep_junk_classes", part("data.junk_ids"), "class_weights"),

@@ -28,7 +28,7 @@ def weighted(settings: RunSettings) -> set[str]:
     ("line", "expected", "told"),
     [
         (L1, {"action_class", "severity"}, "no class weights for offence: ldam has margins instead"),
-        (L2, set(), "no class weights for action_class, severity, offence: ldam has margins instead"),
+        (L2, set(), "no class weights for severity, action_class, offence: ldam has margins instead"),
         (L3, {"action_class", "severity"}, "no class weights for offence: ldam has margins instead"),
     ],
 )
@@ -169,6 +169,8 @@ def test_both_front_ends_give_the_same_settings(tmp_path):
     )
     left, right = resolve(ours), resolve_modular(theirs)
     assert replace(left, frontend="modular", notes=()) == replace(right, notes=())
+    assert list(left.losses) == list(right.losses)
+    assert list(left.model.heads) == list(right.model.heads)
 
 
 def test_the_store_of_windows_lies_in_the_root_of_the_data_set():

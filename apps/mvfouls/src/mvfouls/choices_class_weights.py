@@ -15,7 +15,8 @@ from mvfouls.labels import task_labels
 from mvfouls.openings import Schedule, given_schedule, usual_schedule
 from mvfouls.settings import LossKind, SamplerKind, WeightStrategy
 
-MULTI_TASKS = ("action_class", "severity", "offence")
+MULTI_TASKS = ("severity", "action_class", "offence")
+"""In the order of `train_modular.py`: heads draw their first weights one after the other."""
 SINGLE_TASKS = {2: "offence", 3: "offence", 4: "offence_severity", 5: "severity", 8: "action_class"}
 """Task that --num-classes means."""
 USUAL_KINDS: dict[str, LossKind] = {"severity": "focal"}

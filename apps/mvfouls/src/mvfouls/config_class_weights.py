@@ -9,7 +9,7 @@ from typing import Literal
 from common.config import Aliases
 from mvfouls import config_groups as groups
 from mvfouls import config_shared as shared
-from mvfouls.augment_presets import Strength
+from mvfouls.augment_presets import PRESETS, Strength
 
 BackboneArch = Literal[
     "swin",
@@ -42,6 +42,7 @@ FreezeMode = Literal[
     "advanced",
 ]
 Weighting = Literal["uniform", "inverse_accuracy", "inverse_f1", "difficulty"]
+USUAL_STRENGTH: Strength = "moderate"
 ALIASES: Aliases = {"balance_task": "balance_tasks"}
 
 
@@ -286,8 +287,7 @@ class ScheduleConfig:
 class StrengthConfig(groups.StrengthConfig):
     """Augmentation strength."""
 
-    augmentation_strength: Strength = "moderate"
-    """Preset of everything that is changed at random in training and not typed."""
+    augmentation_strength: Strength = USUAL_STRENGTH
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -295,23 +295,17 @@ class LegacyAugmentationConfig(groups.LegacyAugmentationConfig):
     """Legacy augmentation flags."""
 
     aggressive_augmentation: bool = False
-    """Deprecated: --augmentation-strength aggressive; off: moderate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig(groups.AugmentationConfig):
     """Specific augmentation parameters; a typed one beats the preset."""
 
-    temporal_jitter_strength: int = 2
-    """Largest shift of the window in frames."""
-    dropout_prob: float = 0.1
-    """Probability that a frame is replaced by the one before."""
-    spatial_crop_strength: float = 0.8
-    """Smallest side of the crop, as a share."""
-    color_aug_strength: float = 0.2
-    """Largest change of brightness, contrast and saturation."""
-    noise_strength: float = 0.03
-    """Largest standard deviation of the noise, on the scale 0..1."""
+    temporal_jitter_strength: int = PRESETS[USUAL_STRENGTH].jitter
+    dropout_prob: float = PRESETS[USUAL_STRENGTH].frame_dropout
+    spatial_crop_strength: float = PRESETS[USUAL_STRENGTH].crop
+    color_aug_strength: float = PRESETS[USUAL_STRENGTH].colour
+    noise_strength: float = PRESETS[USUAL_STRENGTH].noise
 
 
 @dataclass(frozen=True, kw_only=True)

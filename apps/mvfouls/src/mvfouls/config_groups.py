@@ -6,7 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mvfouls.augment_presets import Strength
+from mvfouls.augment_presets import PRESETS, Strength
+
+USUAL_STRENGTH: Strength = "aggressive"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +128,7 @@ class AdvancedConfig:
 class StrengthConfig:
     """Augmentation strength."""
 
-    augmentation_strength: Strength = "aggressive"
+    augmentation_strength: Strength = USUAL_STRENGTH
     """Preset of everything that is changed at random in training and not typed."""
 
 
@@ -144,15 +146,15 @@ class LegacyAugmentationConfig:
 class AugmentationConfig:
     """Specific augmentation parameters; a typed one beats the preset."""
 
-    temporal_jitter_strength: int = 3
+    temporal_jitter_strength: int = PRESETS[USUAL_STRENGTH].jitter
     """Largest shift of the window in frames."""
-    dropout_prob: float = 0.2
+    dropout_prob: float = PRESETS[USUAL_STRENGTH].frame_dropout
     """Probability that a frame is replaced by the one before."""
-    spatial_crop_strength: float = 0.7
+    spatial_crop_strength: float = PRESETS[USUAL_STRENGTH].crop
     """Smallest side of the crop, as a share."""
-    color_aug_strength: float = 0.3
+    color_aug_strength: float = PRESETS[USUAL_STRENGTH].colour
     """Largest change of brightness, contrast and saturation."""
-    noise_strength: float = 0.06
+    noise_strength: float = PRESETS[USUAL_STRENGTH].noise
     """Largest standard deviation of the noise, on the scale 0..1."""
 
 

@@ -56,6 +56,15 @@ CONTRADICTIONS = [
     ('--task-loss-weights {"handball":2}', "--task-loss-weights", "handball"),
     ('--task-loss-weights {"action_class":0,"severity":0,"offence":0}', "task weights", "more than 0"),
     ('--task-class-weights {"offence":[1,2]}', "--task-class-weights", "list of 3"),
+    ("--soft_labels offence --loss_types offence ldam", "--soft-labels offence", "--loss-types offence ldam"),
+    ("--soft_labels offence offence", "--soft-labels", "offence is given twice"),
+    ("--task_head offence ordinal", "--task-head offence ordinal", "it is for severity"),
+    ("--task_head severity ordinal --loss_types severity bce", "ordinal", "--loss-types severity bce"),
+    ("--task_head severity ordinal --loss_types severity ldam", "ordinal", "--loss-types severity ldam"),
+    ("--task_head severity ordinal --keep_junk_classes", "severity ordinal", "--keep-junk-classes"),
+    ("--task_head severity ordinal depth=-1", "--task-head", "depth not negative"),
+    ("--task_head severity ordinal hidden=64", "--task-head", "depth=1 or more"),
+    ("--task_head severity ordinal dropout=1", "--task-head", "dropout is from 0"),
     ("--device tpu", "--device tpu", "cuda:N"),
     ("--backbone-arch mvit --frames_per_clip 8", "--frames_per_clip 8", "mvit_v2_s"),
 ]  # fmt: skip
@@ -238,3 +247,9 @@ def test_pinned_memory_needs_cuda():
 def test_validation_that_is_off_only_warns():
     words = f"{QUIET} {LDAM} --enable-class-weights --no-enable_config_validation"
     assert [level for level, _ in findings(words)] == ["warning"]
+
+
+def test_two_classes_leave_no_label_to_share():
+    said = findings(f"{QUIET} --num-classes 2 --soft_labels offence", multi=False)
+    assert ("warning", "--soft-labels has no effect because --num-classes 2 leaves Between out") in said
+    assert findings(f"{QUIET} --num-classes 3 --soft_labels offence", multi=False) == []

@@ -74,6 +74,16 @@ CONTRADICTIONS = [
     ("--task_head offence linear --task_head offence deep_mlp", "--task-head", "offence is given twice"),
     ("--balance_tasks handball", "--balance-tasks", "handball"),
     ("--balance_tasks severity severity", "--balance-tasks", "severity is given twice"),
+    ("--soft_labels offence --loss_types offence ldam", "--soft-labels offence", "--loss-types offence ldam"),
+    ("--soft_labels offence offence", "--soft-labels", "offence is given twice"),
+    ("--task_head offence ordinal", "--task-head offence ordinal", "it is for severity"),
+    ("--task_head severity ordinal --loss_types severity bce", "ordinal", "--loss-types severity bce"),
+    ("--task_head severity ordinal --loss_types severity ldam", "ordinal", "--loss-types severity ldam"),
+    ("--task_head severity ordinal --keep_junk_classes", "severity ordinal", "--keep-junk-classes"),
+    ("--task_head severity ordinal depth=-1", "--task-head", "depth not negative"),
+    ("--task_head severity ordinal hidden=64", "--task-head", "depth=1 or more"),
+    ("--task_head severity ordinal dropout=1", "--task-head", "dropout is from 0"),
+    ("--auxiliary_tasks none --soft_labels offence", "--soft-labels", "no task offence"),
     ("--device tpu", "--device tpu", "cuda:N"),
 ]  # fmt: skip
 

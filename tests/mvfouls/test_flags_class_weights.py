@@ -329,6 +329,7 @@ EXTRAS: dict[str, Row] = {
     ),
     "max_repeat": Row("--max_repeat 5", part("balance.max_repeat"), 5.0, BALANCED),
     "keep_junk_classes": Row("--keep_junk_classes", part("data.junk_ids"), "class_weights"),
+    "soft_labels": Row("--soft_labels severity offence", part("data.soft"), ("severity", "offence")),
     "weight_basis": Row(
         "--weight_basis natural", part("balance.basis"), "natural", f"{BALANCED} --enable-class-weights"
     ),

@@ -290,6 +290,7 @@ EXTRAS: dict[str, Row] = {
         "--head_dropout 0.2", part("model.heads.offence.dropout"), 0.2, "--task_head offence linear"
     ),
     "keep_junk_classes": Row("--keep_junk_classes", part("data.junk_ids"), "modular"),
+    "soft_labels": Row("--soft_labels severity offence", part("data.soft"), ("severity", "offence")),
     "weight_basis": Row("--weight_basis natural", part("balance.basis"), "natural"),
     "allow_overcorrection": Row("--allow_overcorrection", part("balance.allow_overcorrection"), True),
     "between_policy": Row("--between_policy half", part("judge.projection.between"), "half"),

@@ -21,9 +21,10 @@ from common.balancing.weighted_samplers import (
 )
 from common.balancing.weights import balanced_pos_weight, check_weights, ldam_margins, weights_from_counts
 from common.config import UserError
-from common.statistics import ClassStatistics, Shares
+from common.statistics import ClassStatistics, Shares, count_labels
 from mvfouls.balance_text import balance_line, loss_line
 from mvfouls.labels import IGNORE, TaskLabels
+from mvfouls.soft_labels import halved, shared_weights, shares_of
 
 if TYPE_CHECKING:
     from mvfouls.settings import BalanceSettings, LossSettings
@@ -39,8 +40,10 @@ FEW_SAMPLES = 8
 class BalancePlan:
     """The balancing of a run, by task and epoch (completed epochs, from 0).
 
-    `statistics` hold the training samples of each task per class, in the unit that is sampled; `sampler`
-    hands out the sampler, whose probabilities everything else follows. `plan_balance` makes it.
+    `statistics` hold the training samples of each task per class, in the unit that is sampled; of a task in
+    `shares` [K, K] in half samples, since some of its labels are shared by two classes. `sampler` hands out
+    the sampler, which draws by the annotated classes and whose probabilities everything else follows.
+    `plan_balance` makes it.
     """
 
     def __init__(
@@ -49,11 +52,13 @@ class BalancePlan:
         losses: Mapping[str, LossSettings],
         labels: Mapping[str, Labels],
         statistics: Mapping[str, ClassStatistics],
+        shares: Mapping[str, Shares],
         *,
         epochs: int,
         seed: int,
     ) -> None:
         self.settings, self.losses, self.statistics = settings, losses, statistics
+        self.shares = shares
         self.trained = trained_tasks(losses)
         self.epochs = epochs
         self._labels, self._seed = labels, seed
@@ -70,11 +75,8 @@ class BalancePlan:
         return sampler.factor.at(epoch) if isinstance(sampler, OversampleSampler) else None
 
     def presented(self, task: str, epoch: int) -> Shares:
-        """Return the samples of each class [K] that an epoch is expected to draw."""
-        statistics, sampler = self.statistics[task], self._sampler
-        if isinstance(sampler, WeightedSampler):
-            return sampler.presented_counts(self._labels[task], statistics.num_classes, epoch)
-        return statistics.counts.astype(np.float64)
+        """Return the samples of each class [K] that an epoch is expected to draw, shared ones as halves."""
+        return self._shared(task, self._annotated(task, epoch))
 
     def observe(self, recall: Mapping[str, ArrayLike]) -> None:
         """Tell a dynamic sampler the training recalls [K] of an epoch by task; no other sampler listens."""
@@ -112,20 +114,21 @@ class BalancePlan:
         drawn = self.presented(task, epoch)
         shares = drawn / drawn.sum() if isinstance(self._sampler, WeightedSampler) else None
         weights = self._multipliers(task, epoch)
+        samples = np.count_nonzero(self._labels[task] != IGNORE)
         words = BudgetSettings(
             loss=loss.kind,
             weights="given" if loss.class_weights is not None else settings.strategy,
             sampler=settings.sampler,
             smoothing=loss.smoothing,
-            epoch_scale=float(drawn.sum()) / statistics.support,
+            epoch_scale=float(drawn.sum()) / samples,
             allow_overcorrection=settings.allow_overcorrection,
             judge_inversion=True,
         )
         budget = balance_budget(statistics, shares, weights, settings=words)
         if self.tau(task) == 0:
             return budget
-        prior = np.where(budget.weighted > 0, budget.weighted, 1.0)
-        offset = self.tau(task) * np.log(prior)
+        learned = balance_budget(statistics, shares, self.weights(task, epoch)).weighted
+        offset = self.tau(task) * np.log(np.where(learned > 0, learned, 1.0))
         return balance_budget(statistics, shares, weights, offset=offset, settings=words)
 
     def phases(self) -> tuple[int, ...]:
@@ -197,11 +200,27 @@ class BalancePlan:
         sets = [joint_labels(sets)] if settings.sampler == "joint" else sets
         return MixtureSampler(sets, max_repeat=repeat, **place)
 
+    def _annotated(self, task: str, epoch: int) -> Shares:
+        """Return the samples of each annotated class [K] that an epoch is expected to draw."""
+        sampler = self._sampler
+        if isinstance(sampler, WeightedSampler):
+            return sampler.presented_counts(self._labels[task], self.statistics[task].num_classes, epoch)
+        return self._counted(task)
+
+    def _counted(self, task: str) -> Shares:
+        """Return the samples of each annotated class [K] there are."""
+        counts, _ = count_labels(self._labels[task], self.statistics[task].num_classes, IGNORE)
+        return counts.astype(np.float64)
+
+    def _shared(self, task: str, annotated: Shares) -> Shares:
+        """Return numbers of annotated samples [K] as numbers of learned ones."""
+        return annotated @ self.shares[task] if task in self.shares else annotated
+
     def _basis(self, task: str, epoch: int) -> Shares:
         """Return the counts behind the weights: what is drawn, or what there is."""
         if self.settings.basis == "presented":
             return self.presented(task, epoch)
-        return self.statistics[task].counts.astype(np.float64)
+        return self._shared(task, self._counted(task))
 
     def _strategy_weights(self, task: str, epoch: int) -> Shares:
         settings, by_ratio = self.settings, self.settings.limit_rule == "ratio"
@@ -232,21 +251,33 @@ class BalancePlan:
             return None
         values = np.array(weights)
         if self.losses[task].kind != "bce":
-            return values
+            return self._sample_multipliers(task, epoch, values)
         drawn = self.presented(task, epoch)
         share = drawn / drawn.sum()
         # the sigmoid of a class of share p that weighs w settles at w p / (w p + 1 - p)
         return np.asarray(values / (values * share + 1 - share))
 
+    def _sample_multipliers(self, task: str, epoch: int, weights: Shares) -> Shares | None:
+        """Return what weights of samples multiply the class shares with; None where nothing."""
+        if task not in self.shares:
+            return weights
+        if np.ptp(weights[self.statistics[task].present]) == 0:
+            return None
+        return shared_weights(self._annotated(task, epoch), self.shares[task], weights)
+
     def _count_findings(self, task: str) -> list[Finding]:
         statistics, loss = self.statistics[task], self.losses[task]
+        counts = self._shared(task, self._counted(task))
+        lost = ~statistics.present
+        if task in self.shares:
+            lost &= self.shares[task].diagonal() == 1
         found = [
             ("warning", f"{statistics.label(index)} has no training sample: neither learned nor weighted")
-            for index in np.flatnonzero(~statistics.present).tolist()
+            for index in np.flatnonzero(lost).tolist()
         ]
-        few = np.flatnonzero(statistics.present & (statistics.counts < FEW_SAMPLES)).tolist()
+        few = np.flatnonzero(statistics.present & (counts < FEW_SAMPLES)).tolist()
         if few and task in sampled_tasks(self.settings):
-            told = ", ".join(f"{statistics.label(index)} {statistics.counts[index]}" for index in few)
+            told = ", ".join(f"{statistics.label(index)} {counts[index]:g}" for index in few)
             text = f"under {FEW_SAMPLES} training samples, drawn often and so learned by heart: {told}"
             found.append(("warning", text))
         if loss.drw_start is not None and self._drw_epoch(loss) >= self.epochs:
@@ -283,13 +314,15 @@ def plan_balance(
     for task in dict.fromkeys([*trained_tasks(losses), *sampled]):
         if not (labels[task] != IGNORE).any():
             raise UserError(f"{task}: no training sample has a label, nothing can be learned or balanced")
+    shares = shares_of({task: tasks[task] for task in labels})
     statistics = {
         task: ClassStatistics.from_labels(
             labels[task], len(tasks[task].classes), IGNORE, names=tasks[task].classes
         )
         for task in labels
     }
-    return BalancePlan(balance, losses, labels, statistics, epochs=epochs, seed=seed)
+    statistics |= {task: halved(statistics[task], table) for task, table in shares.items()}
+    return BalancePlan(balance, losses, labels, statistics, shares, epochs=epochs, seed=seed)
 
 
 def trained_tasks(losses: Mapping[str, LossSettings]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from common.balancing.budget import BalanceBudget
 from common.statistics import ClassStatistics
+from mvfouls.soft_labels import PARTS
 
 if TYPE_CHECKING:
     from mvfouls.settings import LossSettings
@@ -28,10 +29,16 @@ def loss_line(
 def balance_line(
     task: str, budget: BalanceBudget, factor: float | None, weights: Sequence[float] | None
 ) -> str:
-    """Return the `balance` line of a task: counts, factor or sampler, weights, and their product."""
+    """Return the `balance` line of a task: counts, factor or sampler, weights, and their product.
+
+    A label that two classes share counts half for each.
+    """
     statistics = budget.statistics
     names = statistics.names or [str(index) for index in range(statistics.num_classes)]
-    counts = " ".join(f"{name}={count}" for name, count in zip(names, statistics.counts.tolist()))
+    parts = PARTS if statistics.unit == "half sample" else 1
+    counts = " ".join(
+        f"{name}={count / parts:.15g}" for name, count in zip(names, statistics.counts.tolist())
+    )
     sampler = f"sampler {budget.settings.sampler}" if factor is None else f"f {factor:.2f}"
     return " | ".join(
         [

@@ -14,6 +14,7 @@ from mvfouls.checks_shared import (
     file_rules,
     forbidden,
     input_findings,
+    label_rules,
     metric_rules,
     name_rules,
     switched,
@@ -62,6 +63,7 @@ def _names(parsed: Source, choices: Choices) -> Rules:
     named: dict[str, list[str]] = {
         "--task-head": [given.task for given in config.heads.task_head],
         "--loss-types": list(config.task_losses.loss_types),
+        "--soft-labels": list(config.labels.soft_labels),
         "--primary-tasks": list(config.task_weights.primary_tasks) if "primary_tasks" in typed else [],
         flag: list(choices.sampler_tasks) if sampled else [],
         "--dynamic-sampler-task": [choices.dynamic_task] if sampling.dynamic_sampler else [],
@@ -98,6 +100,7 @@ def _contradictions(parsed: Source, choices: Choices) -> Rules:
     return {
         **_lengths(parsed, choices),
         **_weights(parsed, choices),
+        **label_rules(config, choices.kinds),
         **_sampling(parsed),
         **_task_weights(parsed, choices),
         **_freezing(parsed),

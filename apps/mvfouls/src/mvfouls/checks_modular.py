@@ -12,6 +12,7 @@ from mvfouls.checks_shared import (
     file_rules,
     forbidden,
     input_findings,
+    label_rules,
     metric_rules,
     name_rules,
     switched,
@@ -49,6 +50,7 @@ def _names(parsed: Source, choices: Choices) -> Rules:
     named: dict[str, list[str]] = {
         "--task-head": [given.task for given in heads],
         "--loss-types": list(losses),
+        "--soft-labels": list(config.labels.soft_labels),
         "--balance-tasks": list(config.balance.balance_tasks) if choices.sampler else [],
     }
     auxiliary, judging = config.tasks.auxiliary_tasks, config.judging
@@ -73,6 +75,7 @@ def _contradictions(parsed: Source, choices: Choices) -> Rules:
     return {
         **_lengths(parsed, choices),
         **_losses(parsed, choices),
+        **label_rules(parsed.config, choices.kinds),
         **_balancing(parsed, choices),
         **_modes(parsed, choices),
         **augmentation_rules(

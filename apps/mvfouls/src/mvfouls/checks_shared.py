@@ -11,9 +11,11 @@ from mvfouls.architectures import Architecture
 from mvfouls.augment_presets import AugmentValues, Strength
 from mvfouls.choices_shared import legacy_strengths, unaugmented
 from mvfouls.config_both import BothConfig, Either
-from mvfouls.config_shared import repeated, task_name
+from mvfouls.config_shared import Ordinal, repeated, task_name
+from mvfouls.labels import ORDERED
 from mvfouls.parts_shared import frames_of, size_of
 from mvfouls.projection import missing_heads
+from mvfouls.settings import LossKind
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 OFFICIAL_METRICS = ("leaderboard", "os_ba", "action_ba")
@@ -54,6 +56,33 @@ def twice_rules(named: Mapping[str, list[str]]) -> Rules:
         f"{flag}: the task {task} is given twice": True
         for flag, words in named.items()
         for task in repeated(words)
+    }
+
+
+def label_rules(config: BothConfig, kinds: Mapping[str, LossKind]) -> Rules:
+    """Return the rules about soft labels and ordinal heads; `kinds` are the losses of the tasks."""
+    soft = list(config.labels.soft_labels)
+    ordinal = [task_name(given.task) for given in config.heads.task_head if isinstance(given.head, Ordinal)]
+    ordered = set(ordinal) & set(ORDERED)
+    return {
+        **{
+            f"--soft-labels {task} with --loss-types {task} ldam: a margin needs one class per sample; take "
+            "another loss, or hard labels": kinds.get(task) == "ldam"
+            for task in soft
+        },
+        **{
+            f"--task-head {task} ordinal: its classes have no order; it is for {', '.join(ORDERED)}": True
+            for task in ordinal
+            if task not in ORDERED
+        },
+        **{
+            f"--task-head {task} ordinal with --loss-types {task} {kinds[task]}: the head answers with the "
+            "logarithms of probabilities; take ce, focal or balanced_softmax": kinds[task] in ("ldam", "bce")
+            for task in ordered & kinds.keys()
+        },
+        "--task-head severity ordinal with --keep-junk-classes: an empty label has no place in the order": (
+            bool(ordered) and config.labels.keep_junk_classes
+        ),
     }
 
 

@@ -27,6 +27,7 @@ FurtherTask = Literal[
     "handball_offence",
 ]
 TaskName = Literal["action_class", "action_type", "severity", FurtherTask]
+SoftTask = Literal["severity", "offence"]
 AuxiliaryTask = Literal[FurtherTask, "none"]
 BackboneName = Literal[
     "resnet3d_18",
@@ -69,11 +70,20 @@ class SeMlp:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ordinal:
+    """One score against ordered thresholds, behind hidden layers if `depth` is not 0."""
+
+    hidden: int = 1024
+    depth: int = 0
+    dropout: float = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskHead:
     """The head of one task."""
 
     task: TaskName
-    head: Linear | DeepMlp | SeMlp
+    head: Linear | DeepMlp | SeMlp | Ordinal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +110,8 @@ class HeadConfig:
 
     task_head: Annotated[tuple[TaskHead, ...], tyro.conf.UseAppendAction] = ()
     """Head of one task: TASK TYPE KEY=VALUE ..., such as `offence deep_mlp depth=3`. Types: linear; deep_mlp
-    with hidden, depth, dropout; se_mlp with reduction and those."""
+    with hidden, depth, dropout; se_mlp with reduction and those; ordinal, for severity, with those of
+    deep_mlp and depth=0."""
     head_dropout: float = 0.5
     """Dropout before linear heads."""
 
@@ -145,6 +156,9 @@ class LabelConfig:
 
     keep_junk_classes: bool = False
     """Empty labels and Dont know are classes, with the ids this script once gave them."""
+    soft_labels: tuple[SoftTask, ...] = ()
+    """Tasks whose labels between two classes are learned as halves of both and not judged: severity (2.0,
+    4.0), offence (Between)."""
     unknown_labels: Literal["error", "ignore"] = "error"
     """A label that no class has: stop, or count and ignore it."""
     missing_clip: Literal["skip", "error"] = "skip"

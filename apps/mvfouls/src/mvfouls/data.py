@@ -68,7 +68,10 @@ def _account(split: Split) -> dict[str, Any]:
 def open_data(settings: RunSettings) -> FoulData:
     """Open both splits; UserError for what the policies do not allow, and for splits that share a clip."""
     data = settings.data
-    tasks = {task: task_labels(task, data.junk_ids, undecided=data.undecided) for task in settings.losses}
+    tasks = {
+        task: task_labels(task, data.junk_ids, undecided=data.undecided, soft=task in data.soft)
+        for task in settings.losses
+    }
     frames = data.pixels.frames
     train = open_split(data.train, data.policies, data.views, frames, labelled=True)
     valid = open_split(data.valid, data.policies, data.views, frames, labelled=True)

@@ -19,7 +19,7 @@ from mvfouls.dataset import FoulDataset
 from mvfouls.outputs import DATA_REPORT
 from mvfouls.report_rows import TITLES
 from mvfouls.settings import RunSettings
-from mvfouls.split import ignored_labels
+from mvfouls.split import Split, ignored_labels, shared_labels
 from mvfouls.task import LOWER_IS_BETTER
 
 SHOWN_TASK = "offence_severity"
@@ -101,6 +101,7 @@ def _data_lines(data: FoulData, settings: RunSettings, training: FoulDataset) ->
     return [
         *data.train.report.lines(ignored_labels(data.train, data.tasks.values())),
         *data.valid.report.lines(ignored_labels(data.valid, data.tasks.values())),
+        *_soft_lines(data),
         f"train samples {len(training)}" + (f" | left out {left}" if left else ""),
         f"window {first}..{last} T={rule.count} {rule.seconds:.2f} s {rule.rate:.1f} fps | "
         f"input {pixels.height}x{pixels.width} | "
@@ -109,6 +110,17 @@ def _data_lines(data: FoulData, settings: RunSettings, training: FoulDataset) ->
             if folder is None
             else f"cache {data.clips.warm(data.train.views):.1f} % warm in {folder}"
         ),
+    ]
+
+
+def _soft_lines(data: FoulData) -> list[str]:
+    splits: list[Split] = [data.train, data.valid]
+    found = {split.source.name: shared_labels(split, data.tasks.values()) for split in splits}
+    return [
+        f"{name} soft labels {' '.join(f'{task} {count}' for task, count in counts.items())}: halves of two "
+        "classes, in none of these tasks' own metrics"
+        for name, counts in found.items()
+        if counts
     ]
 
 

@@ -48,6 +48,8 @@ def _losses(config: ClassWeightsConfig, choices: Choices) -> Iterator[Rule]:
 def _tasks(config: ClassWeightsConfig, choices: Choices) -> Iterator[Rule]:
     given, single = config.task_weights, not config.core.multi_task
     yield ("num_classes",), "--multi-task has classes of its own", not single
+    whole = bool(config.labels.soft_labels) and not choices.undecided
+    yield ("soft_labels",), "--num-classes 2 leaves Between out", whole
     primary = {task_name(word) for word in given.primary_tasks}
     yield ("auxiliary_task_weight",), "every task is in --primary-tasks", set(choices.tasks) <= primary
     yield SMART, "--use-smart-weighting is off", not given.use_smart_weighting

@@ -221,7 +221,7 @@ def judge(
         labels = tasks[task]
         if values.shape != (len(chosen), len(labels.classes)):
             raise ValueError(f"{task}: {(len(chosen), len(labels.classes))} is expected, not {values.shape}")
-        true = np.array([labels.encode(action) for action in chosen], dtype=np.int64)
+        true = np.array([labels.judged(action) for action in chosen], dtype=np.int64)
         judged[task] = JudgedTask(labels, true, np.asarray(values, dtype=np.float64))
     result = Judgement(tuple(ids), judged, partial, missing_heads(probabilities))
     if result.lacking is not None:

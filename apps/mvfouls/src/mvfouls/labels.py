@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, Protocol
 
@@ -31,6 +31,13 @@ BORDERLINE = ("", "2.0", "4.0")
 """Severities that the official labels do not have."""
 OS_OF_SEVERITY = {"1.0": 1, "3.0": 2, "5.0": 3}
 EMPTY = "Missing/Empty"
+HALVES = {
+    "severity": {"2.0": ("1.0", "3.0"), "4.0": ("3.0", "5.0")},
+    "offence": {"Between": DECIDED},
+}
+"""Classes of a task that lie between two others."""
+ORDERED = ("severity",)
+"""Tasks whose classes, without junk, are ordered."""
 
 JunkIds = Literal["modular", "class_weights"]
 
@@ -111,11 +118,34 @@ class TaskLabels:
     values: tuple[str, ...] = field(repr=False)
     """What `read` returns for each class."""
     read: Callable[[ActionLabels], str | None] = field(repr=False, compare=False)
+    soft: bool = False
+    """Classes between two others (`HALVES`) are learned as halves of both, and not judged."""
 
     def encode(self, action: ActionLabels) -> int:
         """Return the class id of an action, `IGNORE` when it has none."""
         value = self.read(action)
         return self.values.index(value) if value is not None and value in self.values else IGNORE
+
+    def judged(self, action: ActionLabels) -> int:
+        """Return the class id that an answer is compared with, `IGNORE` when there is none."""
+        number = self.encode(action)
+        return IGNORE if number in self.shared else number
+
+    @property
+    def shared(self) -> tuple[int, ...]:
+        """Ids of the classes that are learned as halves of two others."""
+        names = HALVES[self.name] if self.soft else {}
+        return tuple(self.values.index(name) for name in names if name in self.values)
+
+    def shares(self) -> list[list[float]]:
+        """Return for a label of each class [K] the share of every class [K]; rows sum to 1."""
+        rows = [
+            [float(row == column) for column in range(len(self.values))] for row in range(len(self.values))
+        ]
+        for place in self.shared:
+            halves = HALVES[self.name][self.values[place]]
+            rows[place] = [0.5 * (value in halves) for value in self.values]
+        return rows
 
 
 def project_label(action: str, offence: str, severity: str) -> tuple[int, int] | None:
@@ -143,14 +173,24 @@ def project_label(action: str, offence: str, severity: str) -> tuple[int, int] |
     return OFFICIAL_ACTIONS.index(action), OS_OF_SEVERITY[severity]
 
 
-def task_labels(name: str, junk_ids: JunkIds | None = None, *, undecided: bool = True) -> TaskLabels:
+def task_labels(
+    name: str, junk_ids: JunkIds | None = None, *, undecided: bool = True, soft: bool = False
+) -> TaskLabels:
     """Return the classes of a task; with `junk_ids` those of a legacy front end.
 
-    "" and Dont know are classes there. Without `undecided`, Between is no class of offence. ValueError for an
-    unknown name.
+    "" and Dont know are classes there. Without `undecided`, Between is no class of offence. With `soft`,
+    classes between two others are halves of both. ValueError for an unknown name, and for a `soft` task
+    without such classes.
     """
     if name not in TASKS:
         raise ValueError(f"task {name}: one of {', '.join(TASKS)} is expected")
+    if soft and name not in HALVES:
+        raise ValueError(f"soft labels of {name}: one of {', '.join(HALVES)} is expected")
+    found = _classes_of(name, junk_ids, undecided)
+    return replace(found, soft=True) if soft else found
+
+
+def _classes_of(name: str, junk_ids: JunkIds | None, undecided: bool) -> TaskLabels:
     if name == "offence" and not undecided:
         return _of_field(name, DECIDED)
     if junk_ids is None or (junk_ids, name) not in _JUNK:

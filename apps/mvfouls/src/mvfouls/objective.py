@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from common.engine.task import LossTerm
@@ -42,7 +44,8 @@ class Objective(nn.Module):
     Logits [B, K] and targets int64 [B] are given by task, -100 marking samples without a label. A task's loss
     is sum(l_i) / number of labelled samples, 0 without any; the objective is sum(w_t L_t) / sum(w_t) over
     all tasks. `train()` and `eval()` switch margins and logit offsets on and off, `set_epoch` exchanges the
-    weights that belong to an epoch. ValueError when a weight is negative or all are 0.
+    weights that belong to an epoch. Labels that two classes share are learned as halves of both. ValueError
+    when a weight is negative or all are 0.
     """
 
     def __init__(self, losses: Mapping[str, LossSettings], plan: BalancePlan) -> None:
@@ -55,6 +58,7 @@ class Objective(nn.Module):
         self._weights: dict[str, float] = {}
         self.set_task_weights(self.base_weights)
         self.losses = nn.ModuleDict({task: task_loss(plan, task, 0) for task in self.settings})
+        self.soft = nn.ModuleDict({task: SharedLabels(shares) for task, shares in plan.shares.items()})
 
     @property
     def task_weights(self) -> dict[str, float]:
@@ -89,14 +93,45 @@ class Objective(nn.Module):
         """Return the number of labelled samples of each task."""
         return {task: self._loss(task).normalizer(targets[task]) for task in self.settings}
 
+    def judged(self, task: str, target: Tensor) -> Tensor:
+        """Return the class ids [B] that answers are compared with, -100 for labels that two classes share."""
+        return cast(SharedLabels, self.soft[task]).judged(target) if task in self.soft else target
+
     def _loss(self, task: str) -> Loss:
         return cast(Loss, self.losses[task])
 
     def _target(self, task: str, target: Tensor, num_classes: int) -> Tensor:
         loss = self.settings[task]
+        if task in self.soft:
+            target = cast(SharedLabels, self.soft[task]).targets(target)
         if loss.kind == "bce" and loss.smoothing:
             return smoothed_target(target, num_classes, loss.smoothing)
         return target
+
+
+class SharedLabels(nn.Module):
+    """Class ids int64 [B] of a task, -100 where there is none, as soft labels and as hard ones.
+
+    `shares` [K, K] are what a label of each class says about every class.
+    """
+
+    shares: Tensor
+    hard: Tensor
+
+    def __init__(self, shares: ArrayLike) -> None:
+        super().__init__()
+        table = torch.as_tensor(np.asarray(shares), dtype=torch.float32)
+        ids = torch.where(table.diagonal() == 1, torch.arange(len(table)), IGNORE)
+        self.register_buffer("shares", table, persistent=False)
+        self.register_buffer("hard", ids, persistent=False)
+
+    def targets(self, target: Tensor) -> Tensor:
+        """Return the shares [B, K], rows of -100 for samples without a label."""
+        return torch.where((target == IGNORE).unsqueeze(1), float(IGNORE), self.shares[target.clamp(min=0)])
+
+    def judged(self, target: Tensor) -> Tensor:
+        """Return the class ids [B], -100 also for labels that two classes share."""
+        return torch.where(target == IGNORE, IGNORE, self.hard[target.clamp(min=0)])
 
 
 def task_loss(plan: BalancePlan, task: str, epoch: int) -> Loss:
@@ -118,10 +153,16 @@ def cosine_tasks(losses: Mapping[str, LossSettings]) -> tuple[str, ...]:
 
 
 def smoothed_target(target: Tensor, num_classes: int, smoothing: float) -> Tensor:
-    """Return (1 - e) one-hot + e / K as floats [B, K], rows of -100 for samples without a label."""
-    hot = F.one_hot(target.clamp(min=0), num_classes).to(torch.float32)
-    soft = (1 - smoothing) * hot + smoothing / num_classes
-    return torch.where((target == IGNORE).unsqueeze(1), float(IGNORE), soft)
+    """Return (1 - e) q + e / K as floats [B, K], rows of -100 for samples without a label.
+
+    `target` holds class ids [B], for which q is one-hot, or q itself [B, K].
+    """
+    if target.is_floating_point():
+        ignored, shares = (target == IGNORE).all(dim=1), target
+    else:
+        ignored, shares = target == IGNORE, F.one_hot(target.clamp(min=0), num_classes).to(torch.float32)
+    soft = (1 - smoothing) * shares + smoothing / num_classes
+    return torch.where(ignored.unsqueeze(1), float(IGNORE), soft)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,7 @@ def data_of(config: ModularConfig, choices: Choices, pixels: Pixels) -> DataSett
         views=_views(config),
         cache=cache_of(config, Path(root), optimized=choices.optimized),
         junk_ids="modular" if config.labels.keep_junk_classes else None,
+        soft=config.labels.soft_labels,
     )
 
 

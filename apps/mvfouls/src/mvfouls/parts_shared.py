@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from common.config import Parsed, UserError
@@ -12,7 +13,7 @@ from mvfouls.architectures import Architecture
 from mvfouls.augment_presets import AugmentValues
 from mvfouls.choices_shared import unaugmented
 from mvfouls.config_both import BothConfig, Either
-from mvfouls.config_shared import Linear, SeMlp, TaskHead, task_name
+from mvfouls.config_shared import Linear, Ordinal, SeMlp, TaskHead, task_name
 from mvfouls.frames import FrameRule
 from mvfouls.projection import missing_heads
 from mvfouls.settings import (
@@ -103,8 +104,8 @@ def _head(given: TaskHead, config: BothConfig) -> HeadSpec:
         return HeadSpec(kind="linear", dropout=config.heads.head_dropout)
     spec = HeadSpec(kind="deep_mlp", hidden=head.hidden, depth=head.depth, dropout=head.dropout)
     if isinstance(head, SeMlp):
-        return HeadSpec(**{**vars(spec), "kind": "se_mlp", "reduction": head.reduction})
-    return spec
+        return replace(spec, kind="se_mlp", reduction=head.reduction)
+    return replace(spec, kind="ordinal") if isinstance(head, Ordinal) else spec
 
 
 def channels_last(config: BothConfig, network: Architecture, *, cuda: bool) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from common.config import NOT_NEGATIVE, POSITIVE, SHARE, Finding, Range, flags, out_of_range
 from mvfouls.config_both import BothConfig
-from mvfouls.config_shared import DeepMlp, SeMlp
+from mvfouls.config_shared import DeepMlp, Ordinal, SeMlp
 
 RANGES: dict[Range, tuple[str, ...]] = {
     NOT_NEGATIVE: (
@@ -61,7 +61,10 @@ def unfit_values(config: BothConfig, relations: Mapping[str, bool]) -> Iterator[
 
 def _relations(config: BothConfig) -> dict[str, bool]:
     video, best = config.video, config.saving.resume_best_acc
-    deep = [given.head for given in config.heads.task_head if isinstance(given.head, DeepMlp | SeMlp)]
+    heads = [given.head for given in config.heads.task_head]
+    deep = [head for head in heads if isinstance(head, DeepMlp | SeMlp)]
+    ordinal = [head for head in heads if isinstance(head, Ordinal)]
+    flat = [head for head in ordinal if head.depth == 0]
     return {
         f"--resume-best-acc {best}: a fraction from 0 to 1 is expected; divide percent by 100": (
             best is None or best in SHARE
@@ -72,5 +75,11 @@ def _relations(config: BothConfig) -> dict[str, bool]:
         "--task-head: hidden, depth and reduction are at least 1": all(
             min(head.hidden, head.depth, getattr(head, "reduction", 1)) >= 1 for head in deep
         ),
-        "--task-head: dropout is from 0 to below 1": all(0 <= head.dropout < 1 for head in deep),
+        "--task-head: hidden of ordinal is at least 1 and depth not negative": all(
+            head.hidden >= 1 and head.depth >= 0 for head in ordinal
+        ),
+        "--task-head: hidden of ordinal has no effect without depth=1 or more": all(
+            head.hidden == Ordinal().hidden for head in flat
+        ),
+        "--task-head: dropout is from 0 to below 1": all(0 <= h.dropout < 1 for h in [*deep, *ordinal]),
     }

@@ -121,6 +121,7 @@ def _data(config: ClassWeightsConfig, choices: Choices, pixels: Pixels) -> DataS
         cache=cache_of(config, data_root(splits.train_dir), optimized=choices.optimized),
         junk_ids="class_weights" if config.labels.keep_junk_classes else None,
         undecided=choices.undecided,
+        soft=config.labels.soft_labels,
         train_fraction=splits.train_fraction,
     )
 

@@ -86,6 +86,8 @@ class DataSettings:
     """Legacy ids in which "" and Dont know are classes; None: they are ignored."""
     undecided: bool = True
     """Between is a class of offence; off: it has no label."""
+    soft: tuple[str, ...] = ()
+    """Tasks whose labels between two classes are halves of both."""
     train_fraction: float = 1.0
 
 
@@ -137,7 +139,7 @@ class ModelSettings:
 class HeadSpec:
     """One task's head; what a type does not have is not read."""
 
-    kind: Literal["mlp", "linear", "deep_mlp", "se_mlp"] = "mlp"
+    kind: Literal["mlp", "linear", "deep_mlp", "se_mlp", "ordinal"] = "mlp"
     hidden: int = 1024
     depth: int = 3
     dropout: float = 0.1

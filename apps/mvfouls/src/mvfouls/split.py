@@ -28,6 +28,7 @@ __all__ = [
     "ignored_labels",
     "open_clips",
     "open_split",
+    "shared_labels",
     "subset",
 ]
 
@@ -104,6 +105,15 @@ def ignored_labels(split: Split, tasks: Iterable[TaskLabels]) -> dict[str, int]:
     """Return how many actions have no label of each task."""
     return {
         task.name: sum(task.encode(action.labels) == IGNORE for action in split.actions) for task in tasks
+    }
+
+
+def shared_labels(split: Split, tasks: Iterable[TaskLabels]) -> dict[str, int]:
+    """Return how many actions have a label that two classes share, of each task that has such classes."""
+    return {
+        task.name: sum(task.encode(action.labels) in task.shared for action in split.actions)
+        for task in tasks
+        if task.shared
     }
 
 

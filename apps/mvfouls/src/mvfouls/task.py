@@ -80,7 +80,7 @@ class FoulTask(Task):
         self.objective.train()
         output = self._output(batch)
         for task, logits in output.logits.items():
-            self.matrices[task].update(logits.detach(), batch["targets"][task])
+            self.matrices[task].update(logits.detach(), self.objective.judged(task, batch["targets"][task]))
         return self.objective.terms(output.logits, batch["targets"])
 
     def _output(self, batch: Batch) -> FoulOutput:

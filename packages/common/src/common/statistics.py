@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 logger = logging.getLogger(__name__)
 
-Unit = Literal["sample", "frame", "pixel", "segment", "clip", "image"]
+Unit = Literal["sample", "half sample", "frame", "pixel", "segment", "clip", "image"]
+"""What is counted; `half sample`: a label shared by two classes is one for each, any other one two."""
 Counts = NDArray[np.int64]
 Shares = NDArray[np.float64]
 

@@ -71,9 +71,10 @@ def _inversion_rule(budget: BalanceBudget) -> list[Finding]:
         return []
     inversion, rarer, commoner = pair
     label, counts = budget.statistics.label, budget.statistics.counts
+    labels = "half labels" if budget.statistics.unit == "half sample" else "labels"
     text = (
         f"inversion {inversion:.2f} (1 none) from {_factors(budget)}: {label(rarer)} with {counts[rarer]} "
-        f"labels is favoured over {label(commoner)} with {counts[commoner]}"
+        f"{labels} is favoured over {label(commoner)} with {counts[commoner]}"
     )
     return [_overcorrection(budget, inversion, text)]
 

@@ -58,6 +58,39 @@ class Labels:
         return table.index_select(0, self.index.flatten()).view_as(self.index)
 
 
+@dataclass(frozen=True)
+class SoftLabels:
+    """Checked soft labels: `shares` [B, K, *] of the classes, 0 where `valid` [B, *] is False."""
+
+    shares: Tensor
+    valid: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, target: Tensor, ignore_index: int, valid: Tensor | None) -> SoftLabels:
+        """Check `target` against `logits`, both [B, K, *]; ValueError names the shapes or a negative share.
+
+        The shares are in the dtype of the logits. A negative one is looked for on the CPU alone.
+        """
+        if target.shape != logits.shape or logits.dim() < 2:
+            raise ValueError(f"soft target is {list(target.shape)} but logits are {list(logits.shape)}")
+        keep = soft_elements(target, ignore_index, valid)
+        shares = torch.where(keep.unsqueeze(1), target.to(logits.dtype), 0)
+        if shares.device.type == "cpu" and (shares < 0).any():
+            place = (shares < 0).nonzero()[0].tolist()
+            raise ValueError(f"target{place} is {float(shares[tuple(place)]):g}: shares >= 0 are expected")
+        return cls(shares, keep)
+
+    def lookup(self, values: Tensor) -> Tensor:
+        """Return the mean of `values` [K] over each element's shares, 0 at ignored ones; [B, *]."""
+        return (self.shares * per_class(values, self.shares)).sum(dim=1)
+
+
+def soft_elements(target: Tensor, ignore_index: int, valid: Tensor | None) -> Tensor:
+    """Return which elements [B, *] of soft labels [B, K, *] count: neither all 0 nor all `ignore_index`."""
+    nothing = (target == 0).all(dim=1) | (target == ignore_index).all(dim=1)
+    return valid_elements(nothing, True, valid)
+
+
 def valid_elements(target: Tensor, ignore_index: int, valid: Tensor | None) -> Tensor:
     """Return which elements of `target` [B, *] are not `ignore_index` and not switched off by `valid`."""
     keep = target != ignore_index
@@ -219,6 +252,18 @@ class ElementLoss(Loss):
             return valid_elements(target, self.ignore_index, valid).sum().double()
         labels = Labels.of_target(target, len(self.weight), self.ignore_index, valid)
         return labels.lookup(self.weight).sum().double()
+
+
+class SoftElementLoss(ElementLoss):
+    """An `ElementLoss` that also takes soft labels [B, K, *] as floats; their count is that of elements.
+
+    Elements of zeros and of `ignore_index` are ignored.
+    """
+
+    def normalizer(self, target: Tensor, valid: Tensor | None = None) -> Tensor:
+        if target.is_floating_point():
+            return soft_elements(target, self.ignore_index, valid).sum().double()
+        return super().normalizer(target, valid)
 
 
 class BatchLoss(Loss):

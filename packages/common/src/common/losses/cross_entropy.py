@@ -12,6 +12,8 @@ from common.losses._reduction import (
     ClassValues,
     ElementLoss,
     Labels,
+    SoftElementLoss,
+    SoftLabels,
     check_choice,
     check_non_negative,
     check_range,
@@ -41,17 +43,19 @@ def cross_entropy(
     With label smoothing e (Szegedy et al. 2016, section 7), `hard` is
     w_y [(1 - e)(-log p_y) + e/K sum_c(-log p_c)], so the optimum is p_y = 1 - e + e/K whatever the weights;
     `torch` weights every smoothing term by its own class, as `torch.nn.functional.cross_entropy` does.
-    `mean` divides by the sum of w_y, for soft labels by the number of elements; soft labels of zeros are
-    ignored. ValueError on labels out of range, on a bad weight, and on `torch` with weights so unequal that
-    its optimum no longer favours the true class (ratio above K(1 - e)/e + 1).
+    A soft label q has sum_c q_c(-log p_c) in place of -log p_y; with `hard` its weight is sum_c q_c w_c, so
+    the optimum without smoothing is p = q, with `torch` every term has the weight of its class.
+    `mean` divides by the sum of w_y, for soft labels by the number of elements; soft labels of zeros or of
+    `ignore_index` are ignored. ValueError on labels out of range, on a bad weight, and on `torch` with
+    weights so unequal that its optimum no longer favours the true class (ratio above K(1 - e)/e + 1).
     """
     logits = full_precision(logits)
     weight = checked_weight(weight, logits)
     check_smoothing(label_smoothing, smoothing_weighting, weight)
     if target.is_floating_point():
-        soft, keep = _soft_target(logits, target, valid)
+        soft = SoftLabels.of(logits, target, ignore_index, valid)
         loss = _soft_loss(logits, soft, weight, label_smoothing, smoothing_weighting)
-        return reduce_elements(torch.where(keep, loss, 0), keep, None, reduction)
+        return reduce_elements(loss, soft.valid, None, reduction)
     labels = Labels.of(logits, target, ignore_index, valid)
     weights = None if weight is None or reduction != "mean" else labels.lookup(weight)
     if label_smoothing == 0 or smoothing_weighting == "torch":
@@ -66,36 +70,29 @@ def cross_entropy(
     else:
         log_p = F.log_softmax(logits, dim=1)
         true = F.nll_loss(log_p, labels.index, ignore_index=labels.num_classes, reduction="none")
-        loss = smoothed(true, log_p, labels, label_smoothing)
+        loss = smoothed(true, log_p, labels.valid, label_smoothing)
         if weight is not None:
             loss = loss * (labels.lookup(weight) if weights is None else weights)
     return reduce_elements(loss, labels.valid, weights, reduction)
 
 
-def smoothed(true: Tensor, log_p: Tensor, labels: Labels, smoothing: float) -> Tensor:
-    """Return (1 - e) true + e/K sum_c(-log p_c), 0 where ignored; `true` [B, *], `log_p` [B, K, *]."""
-    everywhere = torch.where(labels.valid, log_p.sum(dim=1), 0)
-    return torch.add(true * (1 - smoothing), everywhere, alpha=-smoothing / labels.num_classes)
-
-
-def _soft_target(logits: Tensor, target: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-    if target.shape != logits.shape:
-        raise ValueError(f"soft target is {list(target.shape)} but logits are {list(logits.shape)}")
-    return target.to(logits.dtype), _soft_valid(target, valid)
-
-
-def _soft_valid(target: Tensor, valid: Tensor | None) -> Tensor:
-    return valid_elements((target == 0).all(dim=1), True, valid)
+def smoothed(true: Tensor, log_p: Tensor, valid: Tensor, smoothing: float) -> Tensor:
+    """Return (1 - e) true + e/K sum_c(-log p_c), 0 where not `valid`; [B, *], `log_p` [B, K, *]."""
+    everywhere = torch.where(valid, log_p.sum(dim=1), 0)
+    return torch.add(true * (1 - smoothing), everywhere, alpha=-smoothing / log_p.shape[1])
 
 
 def _soft_loss(
-    logits: Tensor, soft: Tensor, weight: Tensor | None, smoothing: float, weighting: SmoothingWeighting
+    logits: Tensor, soft: SoftLabels, weight: Tensor | None, smoothing: float, weighting: SmoothingWeighting
 ) -> Tensor:
-    if smoothing == 0 or weighting == "torch":
-        return F.cross_entropy(logits, soft, weight, reduction="none", label_smoothing=smoothing)
-    true = F.cross_entropy(logits, soft, weight, reduction="none")
-    mass = soft if weight is None else soft * per_class(weight, logits)
-    return (1 - smoothing) * true - smoothing * mass.sum(dim=1) * F.log_softmax(logits, dim=1).mean(dim=1)
+    if weighting == "torch":
+        loss = F.cross_entropy(logits, soft.shares, weight, reduction="none", label_smoothing=smoothing)
+        return torch.where(soft.valid, loss, 0)
+    log_p = F.log_softmax(logits, dim=1)
+    loss = -(soft.shares * log_p).sum(dim=1)
+    if smoothing > 0:
+        loss = smoothed(loss, log_p, soft.valid, smoothing)
+    return loss if weight is None else loss * soft.lookup(weight)
 
 
 def check_smoothing(smoothing: float, weighting: SmoothingWeighting, weight: Tensor | None) -> None:
@@ -164,7 +161,7 @@ def _one_hot(labels: Labels, dtype: torch.dtype) -> Tensor:
     return hot.scatter_(1, labels.index.unsqueeze(1), 1.0)[:, :-1]
 
 
-class CrossEntropyLoss(ElementLoss):
+class CrossEntropyLoss(SoftElementLoss):
     """`cross_entropy` with its weight [K] as a buffer."""
 
     def __init__(
@@ -192,11 +189,6 @@ class CrossEntropyLoss(ElementLoss):
             reduction=reduction,
             valid=valid,
         )
-
-    def normalizer(self, target: Tensor, valid: Tensor | None = None) -> Tensor:
-        if target.is_floating_point():
-            return _soft_valid(target, valid).sum().double()
-        return super().normalizer(target, valid)
 
 
 class BinaryCrossEntropyLoss(ElementLoss):

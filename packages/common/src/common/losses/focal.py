@@ -13,6 +13,8 @@ from common.losses._reduction import (
     ClassValues,
     ElementLoss,
     Labels,
+    SoftElementLoss,
+    SoftLabels,
     check_choice,
     check_range,
     checked_weight,
@@ -43,31 +45,42 @@ def focal_loss(
     reduction: Reduction = "mean",
     valid: Tensor | None = None,
 ) -> Tensor:
-    """Return the softmax focal loss of `logits` [B, K, *], K >= 2, with class ids [B, *].
+    """Return the softmax focal loss of `logits` [B, K, *], K >= 2, with class ids [B, *] or soft labels.
 
     w_y [(1 - e)(1 - p_y)^gamma (-log p_y) + e/K sum_c(-log p_c)] (Lin et al. 2017, eq. 5). p_y comes from the
     unweighted, unsmoothed softmax and the smoothing term is not modulated. `mean` divides by the sum of w_y,
-    `valid_mean` by the number of elements. First derivatives only. ValueError as in `cross_entropy`, for a
-    gamma below 0 and for a single class.
+    `valid_mean` by the number of elements. A soft label q [B, K, *] as floats has
+    sum_c q_c (1 - p_c)^gamma (-log p_c) and the weight sum_c q_c w_c; `mean` divides by the number of
+    elements, and those of zeros or of `ignore_index` are ignored. First derivatives only. ValueError as in
+    `cross_entropy`, for a gamma below 0 and for a single class.
 
     kornia and MONAI (`use_softmax`) give this `valid_mean` / K; segmentation_models_pytorch and the default
     of MONAI give `sigmoid_focal_loss` with alpha None on one-hot targets.
     """
     check_focal(gamma, label_smoothing)
     logits = full_precision(logits)
-    labels = Labels.of(logits, target, ignore_index, valid)
-    if labels.num_classes < 2:
+    if logits.dim() >= 2 and logits.shape[1] < 2:
         raise ValueError("focal_loss needs two classes or more: with one logit use sigmoid_focal_loss")
+    soft = target.is_floating_point()
+    labels = (SoftLabels if soft else Labels).of(logits, target, ignore_index, valid)
     weight = checked_weight(weight, logits)
     weights = None if weight is None else labels.lookup(weight)
     log_p = F.log_softmax(logits, dim=1)
-    surprise = F.nll_loss(log_p, labels.index, ignore_index=labels.num_classes, reduction="none")
-    loss = surprise if gamma == 0 else _Focus.apply(surprise, gamma)
+    loss = _focused(log_p, labels, gamma)
     if label_smoothing > 0:
-        loss = smoothed(loss, log_p, labels, label_smoothing)
+        loss = smoothed(loss, log_p, labels.valid, label_smoothing)
     if weights is not None:
         loss = loss * weights
-    return reduce_elements(loss, labels.valid, weights, reduction)
+    return reduce_elements(loss, labels.valid, None if soft else weights, reduction)
+
+
+def _focused(log_p: Tensor, labels: Labels | SoftLabels, gamma: float) -> Tensor:
+    """Return (1 - p_y)^gamma (-log p_y) [B, *]; of soft labels the mean over their shares."""
+    if isinstance(labels, SoftLabels):
+        surprise = -log_p
+        return (labels.shares * (surprise if gamma == 0 else _Focus.apply(surprise, gamma))).sum(dim=1)
+    surprise = F.nll_loss(log_p, labels.index, ignore_index=labels.num_classes, reduction="none")
+    return surprise if gamma == 0 else _Focus.apply(surprise, gamma)
 
 
 class _Focus(torch.autograd.Function):
@@ -223,7 +236,7 @@ def _check_alpha(values: Tensor) -> None:
             check_range("alpha", value, 0, 1)
 
 
-class FocalLoss(ElementLoss):
+class FocalLoss(SoftElementLoss):
     """`focal_loss` with its weight [K] as a buffer."""
 
     def __init__(

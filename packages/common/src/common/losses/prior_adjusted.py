@@ -7,7 +7,7 @@ from torch import Tensor
 
 from common.losses._reduction import (
     ClassValues,
-    ElementLoss,
+    SoftElementLoss,
     check_range,
     class_values,
     full_precision,
@@ -68,7 +68,7 @@ def _shifted(logits: Tensor, log_prior: Tensor, factor: float) -> Tensor:
     return logits + per_class(offset, logits)
 
 
-class LogitAdjustedLoss(ElementLoss):
+class LogitAdjustedLoss(SoftElementLoss):
     """`logit_adjusted_cross_entropy` in training mode, plain `cross_entropy` in evaluation mode.
 
     `log_prior` [K] and `weight` [K] are buffers. Put the module under the model's `train()` and `eval()`.

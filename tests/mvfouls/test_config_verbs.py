@@ -18,7 +18,7 @@ from mvfouls.config_verbs import (
 
 CLASSES = [
     getattr(config_verbs, f"{verb}Config")
-    for verb in "Analyze Compare Doctor Evaluate Predict Prepare Submit".split()
+    for verb in "Analyze Compare Doctor Evaluate Experiment Predict Prepare Submit".split()
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import tyro
 
@@ -12,6 +12,7 @@ from mvfouls.config_modular import ClassWeightingConfig, SamplingConfig
 from mvfouls.config_shared import BackboneName, BalanceConfig, TaskLossConfig, TaskName
 
 Split = Literal["train", "valid", "test", "challenge"]
+MethodName = Literal["ce", "focal", "ldam", "ldam_drw", "logit_adjusted", "balanced_sampling"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +120,48 @@ class SubmitConfig:
     calibration: Path | None = None
     """Logit offsets that `analyze --val_logits` wrote."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """Train fresh heads on the features of a trained backbone, once per method and seed, and compare them."""
+
+    checkpoint: Path
+    """Run folder or checkpoint folder whose backbone is used as it is."""
+    dataset_root: Path = InferenceConfig.dataset_root
+    """Folder that holds the splits, or `mvfouls` with the splits in it."""
+    split: Literal["valid", "test"] = "valid"
+    """Split to judge on; the heads always learn from the training split."""
+    methods: tuple[MethodName, ...] = get_args(MethodName)
+    """Methods to compare; differences are to ce, where it is among them."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Seeds of the heads' first weights, the order of samples and dropout; the same for every method."""
+    epochs: int = 60
+    """Epochs of every training; what the last one leaves is judged."""
+    lr: float = 1e-3
+    """Learning rate of every training at its start; it falls to 0 along a cosine."""
+    batch_size: int = 128
+    """Actions of a step."""
+    tasks: tuple[TaskName, ...] | None = None
+    """Tasks that get a head, equally weighted. Default: those of the checkpoint."""
+    bootstrap: int = 2000
+    """Resamples of the judged actions behind the intervals."""
+    out: Path = Path("experiment")
+    """Folder of the page and of the features, which a second call uses again."""
+    json: Path | None = None
+    """File for every number. Default: none is written."""
+    missing_clip: Literal["skip", "error"] = InferenceConfig.missing_clip
+    """A clip that is listed but not there: leave it out and count it, or stop."""
+    short_clip: Literal["pad", "skip", "error"] = InferenceConfig.short_clip
+    """A clip that ends inside the window: repeat its last frame, leave it out, or stop."""
+    unknown_labels: Literal["error", "ignore"] = EvaluateConfig.unknown_labels
+    """A label that no class has: stop, or count and ignore it."""
+    cache_dir: Path | None = InferenceConfig.cache_dir
+    """Folder of decoded windows. Default: `mvfouls_cache` in the data set's root."""
+    cache_format: Literal["uint8", "jpeg"] = InferenceConfig.cache_format
+    """How they are stored."""
+    device: str = InferenceConfig.device
+    """auto, cpu, cuda or cuda:N."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -100,7 +100,7 @@ def infer(
         workers=inference.num_workers,
         flipped=inference.tta,
         alone=alone,
-        progress=None if console is None else _progress(console, len(dataset)),
+        progress=None if console is None else progress(console, "predict", len(dataset)),
     )
 
 
@@ -179,7 +179,7 @@ def header_lines(trained: Trained, split: Split, inference: InferenceConfig) -> 
     )
 
 
-def _progress(console: Console, total: int) -> Callable[[int], None]:
+def progress(console: Console, label: str, total: int) -> Callable[[int], None]:
     """Return what prints how far the work is, every few seconds."""
     started = said = time.monotonic()
     done = 0
@@ -190,6 +190,6 @@ def _progress(console: Console, total: int) -> Callable[[int], None]:
         now = time.monotonic()
         if now - said >= PROGRESS_SECONDS:
             said = now
-            console.line("predict", f"{done}/{total}   {done / (now - started):.2f} per second")
+            console.line(label, f"{done}/{total}   {done / (now - started):.2f} per second")
 
     return count

@@ -107,19 +107,31 @@ def build_model(
     backbone = build_backbone(known.name, frames=frames, checkpointing=settings.activation_checkpointing)
     if path is not None:
         load_weights(backbone, known.name, path, classes=settings.weights_classes)
-    model = FoulModel(
-        backbone,
-        build_aggregator(settings.aggregation, known.dim, temperature=settings.temperature),
-        {
-            task: build_head(spec, known.dim, classes[task], cosine=task in cosine)
-            for task, spec in settings.heads.items()
-        },
-        classes={task: classes[task] for task in settings.heads},
-        normalisation=known.normalisation,
-        dropout=settings.dropout,
-    )
+    model = with_heads(backbone, settings, classes, cosine)
     if settings.channels_last:
         backbone.to(memory_format=torch.channels_last_3d)
     if settings.compile:
         backbone.compile()
     return model
+
+
+def with_heads(
+    backbone: VideoBackbone, settings: ModelSettings, classes: Mapping[str, int], cosine: Collection[str]
+) -> FoulModel:
+    """Return `backbone` with a fresh aggregator and a fresh head for every task of `classes`.
+
+    ValueError for heads that cannot be.
+    """
+    known = architecture(settings.backbone)
+    heads = {task: spec for task, spec in settings.heads.items() if task in classes}
+    return FoulModel(
+        backbone,
+        build_aggregator(settings.aggregation, known.dim, temperature=settings.temperature),
+        {
+            task: build_head(spec, known.dim, classes[task], cosine=task in cosine)
+            for task, spec in heads.items()
+        },
+        classes={task: classes[task] for task in heads},
+        normalisation=known.normalisation,
+        dropout=settings.dropout,
+    )

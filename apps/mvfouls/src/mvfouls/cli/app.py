@@ -16,6 +16,7 @@ from mvfouls.config_verbs import (
     CompareConfig,
     DoctorConfig,
     EvaluateConfig,
+    ExperimentConfig,
     PredictConfig,
     PrepareConfig,
     SubmitConfig,
@@ -34,6 +35,9 @@ VERBS = {
     ),
     "evaluate": Verb(EvaluateConfig, "judge a checkpoint or predictions officially", "mvfouls.evaluate:main"),
     "compare": Verb(CompareConfig, "compare runs on the same validation actions", "mvfouls.compare:main"),
+    "experiment": Verb(
+        ExperimentConfig, "compare losses and sampling on a trained backbone", "mvfouls.experiment:main"
+    ),
     "predict": Verb(PredictConfig, "name the foul of every action", "mvfouls.predict:main"),
     "submit": Verb(SubmitConfig, "write the file the official evaluation takes", "mvfouls.submit:main"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from common.balancing.samplers import ShardedEvalSampler
 from common.engine.distributed import World
@@ -134,10 +134,18 @@ def train_heads(bench: Bench, method: Method, seed: int) -> Outcome:
 
 
 def fresh_model(bench: Bench, method: Method) -> FoulModel:
-    """Return the checkpoint's aggregator and heads with random weights; there is no backbone to run."""
+    """Return the checkpoint's aggregator and heads with random weights, on features that are given."""
     card = bench.card
-    nothing = VideoBackbone(nn.Identity(), dim=architecture(card.model.backbone).dim, layout={})
-    return with_heads(nothing, card.model, bench.classes, cosine_tasks(method.losses(bench.tasks)))
+    given = GivenFeatures(nn.Identity(), dim=architecture(card.model.backbone).dim, layout={})
+    return with_heads(given, card.model, bench.classes, cosine_tasks(method.losses(bench.tasks)))
+
+
+class GivenFeatures(VideoBackbone):
+    """Stands where a backbone would: its input is its features [N, dim]."""
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Return the features as they are."""
+        return clips
 
 
 def _task(bench: Bench, method: Method, plan: BalancePlan, model: FoulModel) -> FoulTask:

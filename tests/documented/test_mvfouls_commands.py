@@ -163,6 +163,7 @@ def test_every_verb_and_flag_that_is_named_exists() -> None:
     for verb in re.findall(r"^mvfouls ([a-z]+)", README, re.MULTILINE):
         assert verb in VERBS, verb
     commands = [*VERBS.values(), *FRONTENDS.values()]
-    known = {flag.name for verb in commands for flag in flags(verb.config_class)} | set(ALIASES)
+    every = [flag for verb in commands for flag in flags(verb.config_class)]
+    known = {name for flag in every for name in (flag.name, *flag.synonyms)} | set(ALIASES)
     for name in re.findall(r"--([a-z][a-z0-9_-]+)", README):
         assert name.replace("-", "_") in known | {"help", "preset", "frontend"}, name

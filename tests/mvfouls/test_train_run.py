@@ -28,7 +28,7 @@ PLAN = (
     r"\| ignored severity 2 action_class 0 offence 0",
     r"data     valid 8 actions 16 clips \| views 2:8 \| missing clips 0 short 0 \| ignored .*",
     r"data     train samples 16",
-    r"data     window 67\.\.82 T=4 0\.64 s 5\.0 fps \| input 32x40 \| cache \d+\.0 % warm in .*mvfouls_cache",
+    r"data     window 67\.\.82 T=4 0\.64 s 5\.0 fps \| input 32x40 \| cache \d+\.\d % warm in .*_cache",
     r"model    r2plus1d_18 weights=none \(random start\) params 36401 trainable 18777   views attention",
     *(
         rf"loss     {task} ce smoothing=0\.1 \| task weight {w}"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import types
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -240,6 +241,20 @@ def test_a_checkpoint_of_another_application_is_refused(train, tmp_path):
         load_trained(tmp_path / "run")
     with pytest.raises(UserError, match=r"--checkpoint .*: "):
         load_trained(tmp_path)
+
+
+def test_a_checkpoint_whose_tensors_do_not_fit_its_network_is_refused(train):
+    folder = train("--epochs 1 --max-steps 1").folder
+    found = load_checkpoint(find_checkpoint("best", folder))
+    name = next(iter(found.model))
+    save_checkpoint(
+        folder / "checkpoints",
+        replace(found, model={**found.model, name: torch.zeros(2, 3)}, ema=None),
+        best=True,
+    )
+    with pytest.raises(UserError, match=r"--checkpoint .* does not fit the model") as caught:
+        load_trained(folder)
+    assert f"{name}: (2, 3) instead of" in str(caught.value)
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(train, steps_into):

@@ -115,8 +115,11 @@ def load_trained(where: Path) -> Trained:
             f"--checkpoint {where}: trained by {application or 'something else'}, not {APPLICATION}"
         )
     model = from_block(checkpoint.metadata["model"])
-    load_weights(model, checkpoint.ema or checkpoint.model, what=str(checkpoint.path))
     assert checkpoint.path is not None
+    try:
+        load_weights(model, checkpoint.ema or checkpoint.model, what=str(checkpoint.path))
+    except ValueError as error:
+        raise UserError(f"--checkpoint {where}: {error}") from error
     files = read_manifest(checkpoint.path)["files"]
     return Trained(
         model=model.eval(),

@@ -147,10 +147,21 @@ def test_the_commands_of_the_ldam_guide(name: str, home: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["custom", "deep_heads"])
-def test_the_commands_of_the_ldam_guide_with_their_network(name: str, home: Path) -> None:
-    done = shell(f"{LDAM[name]} {SHORT}", home)
+@pytest.mark.parametrize(
+    ("name", "short", "parameters"),
+    [
+        # the network of 24 blocks takes 32 frames of 224 x 224 and nothing else
+        ("basic", "--test_run --test_batches 1 --batch_size 1 --epochs 1 --num_workers 0", 50_934_829),
+        ("custom", SHORT, 27_862_758),
+        ("deep_heads", SHORT, 30_756_339),
+    ],
+)
+def test_the_commands_of_the_ldam_guide_with_their_network(
+    name: str, short: str, parameters: int, home: Path
+) -> None:
+    done = shell(f"{LDAM[name]} {short}", home)
     assert done.returncode == 0, done.stderr
+    assert f"params {parameters} " in done.stdout
 
 
 def test_the_readme_shows_the_recommended_commands() -> None:

@@ -26,7 +26,20 @@ from timing import REPEATS, Entry, Row, Settings
 
 from common.config import Parsed, UserError, run_main
 
-GROUPS = ("losses", "metrics", "library", "engine", "checkpoint", "data", "analyzer", "models", "memory")
+GROUPS = (
+    "losses",
+    "metrics",
+    "library",
+    "engine",
+    "checkpoint",
+    "data",
+    "analyzer",
+    "models",
+    "memory",
+    "fouls",
+    "gaze",
+    "rodent",
+)
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "torch",

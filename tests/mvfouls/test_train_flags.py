@@ -179,7 +179,8 @@ EFFECTS: dict[str, Row] = {
     "worker_timeout": Row("--worker_timeout 9", lambda b: b.loaders.valid.timeout, 9, "--num_workers 1"),
     "enable_data_optimization": Row(
         "--no-enable_data_optimization",
-        lambda b: (b.loaders.train.persistent_workers, b.data.clips.cache), (False, None), "--num_workers 1",
+        lambda b: (b.loaders.train.persistent_workers, b.data.clips.cache, b.loaders.copy_ahead),
+        (False, None, False), "--num_workers 1",
     ),
 }  # fmt: skip
 

@@ -99,3 +99,16 @@ def test_to_device_reaches_every_tensor_and_keeps_the_form() -> None:
 )
 def test_headline(mode: Any, value: float, best: float | None, delta: float, better: bool) -> None:
     assert Headline("m", mode).better(value, best, delta) is better
+
+
+@pytest.mark.parametrize(("device", "waits"), [("cpu", True), ("meta", False)])
+def test_copies_to_the_host_are_waited_for(device: str, waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def move(tensor: torch.Tensor, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+        asked.append(not non_blocking)
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "to", move)
+    to_device([torch.zeros(1)], torch.device(device))
+    assert asked == [waits]

@@ -145,6 +145,17 @@ def test_a_private_map_can_be_written_to_and_the_file_stays(store: ArrayStore) -
     assert again.max() == 2
 
 
+@pytest.mark.parametrize("private", [False, True])
+def test_what_is_found_again_is_what_was_found_first(store: ArrayStore, private: bool) -> None:
+    with store.create(IDENTITY, (3, 4), np.float16) as array:
+        array[:] = np.arange(12).reshape(3, 4)
+    first, again = (store.find(IDENTITY, private=private) for _ in range(2))
+    assert first is not None
+    assert again is not None
+    np.testing.assert_array_equal(again, np.arange(12).reshape(3, 4))
+    assert (again.dtype, again.flags.writeable) == (first.dtype, private)
+
+
 def test_a_sound_file_is_examined_once_until_it_changes(
     store: ArrayStore, lines: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,9 +54,9 @@ def gaussian_frames(coordinates: Tensor, mask: Tensor, img_size: int, sigma: flo
     _check(coordinates, mask, img_size)
     if not sigma > 0:
         raise ValueError(f"sigma {sigma}: a positive number is expected")
-    cells = cells_of(coordinates, img_size)
     grid = torch.arange(img_size, device=coordinates.device)
-    profiles = torch.exp((grid - cells[..., None]).float().square() / (-2 * sigma**2))
+    by_cell = torch.exp((grid - grid[:, None]).float().square() / (-2 * sigma**2))
+    profiles = by_cell[cells_of(coordinates, img_size)]
     active = inside(coordinates, img_size) & (mask > 0)
     columns, rows = profiles.unbind(-2)
     rows = rows * active[..., None]

@@ -217,7 +217,7 @@ def build_loaders(
         )
         for dataset, each in zip(held, (batches, evaluation), strict=True)
     ]
-    return Loaders(train=made[0], sampler=sampler, batches=batches, valid=made[1])
+    return Loaders(made[0], sampler, batches, made[1], copy_ahead=loader.optimized)
 
 
 def validation_limit(settings: RunSettings, world: World) -> int | None:

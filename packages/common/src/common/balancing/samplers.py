@@ -10,10 +10,11 @@ never the first ones over again.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,6 +24,8 @@ from common.engine.randomness import SampleKey, generator_for, stream_key
 from common.statistics import ClassStatistics, Shares
 
 CHUNK = 65_536
+_AS_KEY: Callable[[tuple[int, int, int]], SampleKey] = functools.partial(tuple.__new__, SampleKey)
+"""Makes a key of its three numbers in half the time of a call of the class."""
 
 
 class KeyedSampler(ABC):
@@ -66,7 +69,7 @@ class KeyedSampler(ABC):
         return len(range(self.rank, self._end(0), self.world))
 
     def __iter__(self) -> Iterator[SampleKey]:
-        return self._stream(self.epoch, self.position)
+        return itertools.chain.from_iterable(self._chunks(self.epoch, self.position))
 
     def set_epoch(self, epoch: int) -> None:
         """Begin epoch `epoch` at its first draw; the same epoch always gives the same stream."""
@@ -107,7 +110,7 @@ class KeyedSampler(ABC):
         left = max(0, self.length - start)
         return start + (-(-left // self.world) * self.world if self.extends else left)
 
-    def _stream(self, epoch: int, start: int) -> Iterator[SampleKey]:
+    def _chunks(self, epoch: int, start: int) -> Iterator[Iterator[SampleKey]]:
         position, end, held = start + self.rank, self._end(start), -1
         block = np.zeros(0, dtype=np.int64)
         while position < end:
@@ -117,7 +120,7 @@ class KeyedSampler(ABC):
             stop = min(offset + CHUNK * self.world, self._block_length, offset + end - position)
             indices = block[offset : stop : self.world].tolist()
             places = range(position, position + len(indices) * self.world, self.world)
-            yield from map(SampleKey, indices, itertools.repeat(epoch), places)
+            yield map(_AS_KEY, zip(indices, itertools.repeat(epoch), places))
             position = places.stop
 
 

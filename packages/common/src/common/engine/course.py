@@ -18,6 +18,7 @@ from common.engine.randomness import random_state, set_random_state
 from common.engine.state import Progress
 from common.engine.step import Optimization
 from common.engine.task import Batch, Task, to_device
+from common.engine.transfer import on_device
 from common.engine.window import LossSums
 
 if TYPE_CHECKING:
@@ -120,18 +121,20 @@ class Course:
         self.progress.epoch += 1
         self.progress.batch = 0
 
-    def windows(self, on_restart: Callable[[WorkerError], None]) -> Iterator[list[Batch]]:
+    def windows(self, on_restart: Callable[[WorkerError, int], None]) -> Iterator[list[Batch]]:
         """Yield the rest of the epoch in windows of micro-batches, on the device.
 
-        Workers that died are started anew at the batch that was lost; `on_restart` may raise instead.
+        Workers that died are started anew at the batch that was lost, whose first draw `on_restart` is told;
+        it may raise instead. What is fetched ahead does not count as used: `progress` does.
         """
         left = len(self.loaders.batches) - self.progress.batch
-        batches = self._batches(left, on_restart)
+        fetched = self._batches(left, on_restart)
+        batches = on_device(fetched, self.world.device, ahead=self.loaders.copy_ahead)
         for start in range(0, left, self.accumulation_steps):
             count = min(self.accumulation_steps, left - start)
-            yield [to_device(batch, self.world.device) for batch in islice(batches, count)]
+            yield list(islice(batches, count))
 
-    def _batches(self, left: int, on_restart: Callable[[WorkerError], None]) -> Iterator[Batch]:
+    def _batches(self, left: int, on_restart: Callable[[WorkerError, int], None]) -> Iterator[Batch]:
         loaders, start, given = self.loaders, self.position, 0
         while given < left:
             loaders.sampler.set_epoch(self.progress.epoch)
@@ -141,7 +144,7 @@ class Course:
                     given += 1
                     yield batch
             except WorkerError as error:
-                on_restart(error)
+                on_restart(error, start + given * self.draws_per_batch)
                 continue
             if given < left:
                 raise ValueError(f"the training loader ended {left - given} batches before its sampler")

@@ -150,13 +150,11 @@ class Trainer:
         progress.skipped = 0
         self.course.tally.add(result.sums)
 
-    def _worker_died(self, error: WorkerError) -> None:
+    def _worker_died(self, error: WorkerError, draw: int) -> None:
         if self.progress.restarts >= MAX_RESTARTS:
             raise error
         self.progress.restarts += 1
-        text = (
-            f"{error}; loader started anew at draw {self.course.position} of epoch {self.progress.epoch + 1}"
-        )
+        text = f"{error}; loader started anew at draw {draw} of epoch {self.progress.epoch + 1}"
         self.journal.event("worker_died", {}, text=text)
 
     def _shrunk(self, old: int, new: int) -> None:
@@ -297,6 +295,7 @@ class Trainer:
                 self.world,
                 stop,
                 oom_recovery=self.config.oom_recovery,
+                copy_ahead=self.course.loaders.copy_ahead,
             )
         if metrics is None:
             self.exit_code = self.world.largest(stop.exit_code)

@@ -68,6 +68,8 @@ class Loaders:
     sampler: TrainSampler
     batches: Batches
     valid: DataLoader[Any]
+    copy_ahead: bool = False
+    """Fetch the next batch before a step and copy it to the device meanwhile; only CUDA has a use for it."""
 
 
 _USER_ERROR = f"{UserError.__module__}.{UserError.__qualname__}: "

@@ -226,10 +226,16 @@ def _slice(batch: Batch, start: int, stop: int) -> Batch:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Return `batch` with every tensor on `device`, without waiting for the copies."""
+    """Return `batch` with every tensor on `device`; copies to the host alone are waited for."""
+    waits = device.type == "cpu"  # the host would read what is not there yet
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=not waits))
+
+
+def map_tensors(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """Return `batch` with `change` applied to every tensor."""
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    return _rebuilt(batch, lambda item: to_device(item, device))
+        return change(batch)
+    return _rebuilt(batch, lambda item: map_tensors(item, change))
 
 
 def _rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:

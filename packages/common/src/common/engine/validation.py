@@ -12,7 +12,8 @@ from common.engine.loading import iterate
 from common.engine.precision import MixedPrecision
 from common.engine.recovery import is_out_of_memory
 from common.engine.signals import StopRequest
-from common.engine.task import Batch, LossTerm, Task, to_device
+from common.engine.task import Batch, LossTerm, Task
+from common.engine.transfer import on_device
 from common.engine.window import TermSums
 
 
@@ -25,19 +26,21 @@ def measure(
     stop: StopRequest,
     *,
     oom_recovery: bool = True,
+    copy_ahead: bool = False,
 ) -> dict[str, float] | None:
     """Return the task's metrics and mean losses, or None when a signal cut the validation short.
 
     There is no loss where nothing is judged.
 
-    With `oom_recovery`, a batch that does not fit into memory is judged in halves, down to single samples.
+    With `oom_recovery`, a batch that does not fit into memory is judged in halves, down to single samples;
+    with `copy_ahead` the next one is copied to the device meanwhile.
     """
     task.begin_validation()
     sums = TermSums()
-    for batch in iterate(batches):
+    for batch in on_device(iterate(batches), world.device, ahead=copy_ahead):
         if stop.signal:
             break
-        _judge(task, to_device(batch, world.device), precision, sums, oom_recovery)
+        _judge(task, batch, precision, sums, oom_recovery)
     if world.largest(stop.exit_code):
         return None
     world.sum_(task.metric_states())

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -25,6 +26,15 @@ ABANDONED = 24 * 3600
 """Seconds after which a temporary file belongs to no process that still runs."""
 
 Identity = Mapping[str, Any]
+
+
+class _Sound(NamedTuple):
+    """An array file that was examined: its size and time then, and what its header says."""
+
+    stamp: tuple[int, int]
+    dtype: np.dtype[Any]
+    offset: int
+    shape: tuple[int, ...]
 
 
 class ArrayStore:
@@ -45,7 +55,7 @@ class ArrayStore:
         self.limit = max_gb * GIGABYTE
         self.say = say or _silent
         self._used: set[str] = set()
-        self._sound: dict[str, tuple[int, int]] = {}
+        self._sound: dict[str, _Sound] = {}
 
     def find(self, identity: Identity, *, private: bool = False) -> NDArray[Any] | None:
         """Return the array of `identity`; None when there is none, or, with a line, not a sound one.
@@ -56,24 +66,31 @@ class ArrayStore:
         """
         key = key_of(identity)
         array_file, manifest_file = self._files(key)
-        if not array_file.exists() and not manifest_file.exists():
+        stamp = _stamp(array_file)
+        if stamp is None and not manifest_file.exists():
             return None
+        known = self._sound.get(key)
+        mode: Literal["c", "r"] = "c" if private else "r"
         try:
-            stamp = _stamp(array_file) if array_file.is_file() else None
-            if stamp is None or self._sound.get(key) != stamp:
+            if stamp is None or known is None or known.stamp != stamp:
                 fault = _fault(array_file, manifest_file, identity)
                 if fault is not None:
                     self.say(f"{array_file}: {fault}, made again")
                     return None
+                array: NDArray[Any] = np.load(array_file, mmap_mode=mode, allow_pickle=False)
+                self._remember(key, stamp, array)
+            else:
+                array = np.memmap(array_file, known.dtype, mode, known.offset, known.shape)
             with suppress(OSError):  # the folder may be another person's
                 os.utime(manifest_file)
-            array: NDArray[Any] = np.load(array_file, mmap_mode="c" if private else "r", allow_pickle=False)
         except FileNotFoundError:  # removed by another process meanwhile
             return None
-        if stamp is not None:
-            self._sound[key] = stamp
         self._used.add(key)
         return array
+
+    def _remember(self, key: str, stamp: tuple[int, int] | None, array: NDArray[Any]) -> None:
+        if stamp is not None and isinstance(array, np.memmap) and array.flags.c_contiguous:
+            self._sound[key] = _Sound(stamp, array.dtype, array.offset, array.shape)
 
     def make_room(self, size: int) -> bool:
         """Return whether `size` more bytes fit under the limit, after removing what this object never used.
@@ -175,9 +192,13 @@ def _edges(path: Path) -> dict[str, Any]:
     return {"bytes": size, "sha256": digest.hexdigest()}
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return size and time of a file, None where there is none."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return (status.st_size, status.st_mtime_ns) if stat.S_ISREG(status.st_mode) else None
 
 
 def _writer() -> str:

@@ -29,6 +29,14 @@ def run(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return run
 
 
+@pytest.fixture
+def balance(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import mvfouls_balance
+
+    return mvfouls_balance
+
+
 def test_a_ratio_is_that_of_the_medians_within_its_interval(timing: ModuleType) -> None:
     seconds = {"slow": np.array([6.0, 7, 8, 9, 600]), "fast": np.array([2.0, 2, 2, 2, 2])}
     row = timing.ratio("slow / fast", seconds, "slow", "fast")
@@ -94,3 +102,31 @@ def test_one_entry_runs_and_writes_json(tmp_path: Path) -> None:
     assert all(0 < row["low"] <= row["value"] <= row["high"] for row in content["rows"])
     assert {"torch", "numpy", "python"} <= set(content["versions"])
     assert result.stdout.count("library:") == 2
+
+
+def test_balancing_is_compared_over_the_same_actions(balance: ModuleType) -> None:
+    truth = np.arange(32) % 4
+    counts = np.hstack([np.eye(4)[truth]] * 2)
+    all_hit, common = counts, counts * ~balance.RARE
+    arms = {"plain": [common] * 3, "same": [common] * 3, "all": [all_hit, all_hit, common]}
+    hits = {arm: [(found, counts) for found in runs] for arm, runs in arms.items()}
+    rows = {row["arm"]: row for row in balance.summarise(hits, resamples=200)}
+    assert rows["plain"]["leaderboard"] == {"value": 50.0, "low": 50.0, "high": 50.0}
+    for measure in ("leaderboard", "rare_recall"):
+        assert set(rows["same"]["difference"][measure].values()) == {0.0}
+    assert rows["all"]["leaderboard"]["value"] == pytest.approx(250 / 3)
+    rare = rows["all"]["difference"]["rare_recall"]
+    assert rare["value"] == pytest.approx(200 / 3)
+    assert 0 <= rare["low"] < rare["value"] < rare["high"] == 100.0
+    assert rows["all"]["recall"]["Red"] == pytest.approx(2 / 3)
+    assert rows["all"]["recall"]["No card"] == 1.0
+
+
+def test_hits_are_those_of_the_right_classes(balance: ModuleType) -> None:
+    names = ("No offence", "No card", "Yellow", "Red")
+    truth, predicted = np.array([0, 1, 2, 3, 3]), np.array([0, 2, 2, 3, 0])
+    part = balance.PartScores(names, truth, predicted, predicted == truth)
+    hits, counts = balance._part_hits(part, balance.OS)
+    assert list(balance.OS) == ["No card", "No offence", "Yellow", "Red"]
+    assert counts.sum(0).tolist() == [1, 1, 1, 2]
+    assert hits.sum(0).tolist() == [0, 1, 1, 1]

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,20 @@ from mvfouls.labels import OFFICIAL_ACTIONS, OFFICIAL_OS, TASKS, project_label
 from mvfouls.layout import find_split
 from mvfouls.settings import CacheSettings, Pixels, Policies, ViewSettings
 from mvfouls.split import open_split
-from mvfouls.synthetic import class_counts, write_dataset, write_learning_set
-from mvfouls.synthetic_drawing import MOVES, SPEEDS, Camera, Look, draw_bar_code, pictures, read_bar_codes
-from mvfouls.synthetic_labels import ACTIONS, ODDITIES, plan_split
+from mvfouls.synthetic import _SplitWriter, class_counts, write_dataset, write_learning_set
+from mvfouls.synthetic_drawing import (
+    MOVES,
+    SPEEDS,
+    Camera,
+    Foul,
+    Likeness,
+    Look,
+    Motion,
+    draw_bar_code,
+    pictures,
+    read_bar_codes,
+)
+from mvfouls.synthetic_labels import ACTIONS, ODDITIES, ActionPlan, plan_split
 
 SIZE, FRAMES = (56, 32), 95
 RULE = FrameRule()
@@ -120,10 +132,16 @@ def test_bar_codes_survive_coding(folder: Path) -> None:
         draw_bar_code(np.zeros((32, 56, 3), np.uint8), 256)
 
 
-def moved(action_class: str = "Tackling", severity: str = "3.0", offence: str = "Offence") -> np.ndarray:
+def moved(
+    action_class: str = "Tackling",
+    severity: str = "3.0",
+    offence: str = "Offence",
+    likeness: Likeness | None = None,
+) -> np.ndarray:
     """Return frames 67 to 82 of a scene."""
     look = Look((230, 60, 60), (60, 60, 230), 1)
-    frames = pictures(action_class, severity, offence, look=look, camera=Camera(64, 112), frames=83)
+    motion = Motion(Foul(action_class, severity, offence), likeness)
+    frames = pictures(motion, look=look, camera=Camera(64, 112), frames=83)
     return np.stack([frame.astype(int) for frame in map(np.copy, frames)])[67:, 10:]
 
 
@@ -152,6 +170,63 @@ def test_the_offence_is_the_gesture() -> None:
         assert columns.max() > 50
         assert columns[40:].max() == 0
     assert (moved(offence="No Offence") == scenes[1]).all()
+
+
+def test_a_foul_that_is_like_another_lies_between_the_two() -> None:
+    own, other = ("Challenge", "1.0", "Offence"), ("Holding", "5.0", "No offence")
+    alike = [Likeness(Foul(*other), share, share) for share in (0.0, 0.5, 1.0)]
+    start, middle, end = (moved(*own, likeness) for likeness in alike)
+    assert (start == moved(*own)).all()
+    assert (end == moved(*other)).all()
+    assert min(np.abs(middle - scene).mean() for scene in (start, end)) > 0.5
+    speed = (SPEEDS["1.0"] + SPEEDS["5.0"]) / 2
+    moments = [Motion(Foul(kind, *own[1:]), Likeness(Foul(*other), 0.5, 0.5)).moment(0.2) for kind in MOVES]
+    for kind, moment in zip(MOVES, moments, strict=True):
+        ends = [MOVES[name](0.2, speed).attacker.x for name in (kind, "Holding")]
+        assert moment.attacker.x == pytest.approx(sum(ends) / 2)
+    assert Motion(Foul(*own), alike[1]).referee(0.0).arm == pytest.approx((2.9 + 1.2) / 2)
+    apart = Likeness(Foul(*other), 0.0, 1.0)
+    assert (moved(*own, apart) == moved("Challenge", "5.0", "No offence")).all()
+
+
+def planned(folder: Path, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[ActionPlan]:
+    """Return the training actions of a learning set of which no clip is drawn."""
+    found: list[ActionPlan] = []
+    monkeypatch.setattr(_SplitWriter, "write", lambda self, plans, labels: found.extend(plans))
+    write_learning_set(folder, **settings)
+    return found[: settings["actions"]]
+
+
+def test_overlapping_classes_are_told_apart_as_often_as_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = planned(tmp_path, monkeypatch, actions=4000, overlap=0.35)
+    likeness = [plan.likeness for plan in plans if plan.likeness is not None]
+    shares = np.array([(found.action, found.outcome) for found in likeness])
+    assert shares.shape == (4000, 2)
+    assert ((shares >= 0) & (shares <= 1)).all()
+    assert (shares < 0.5).mean(axis=0) == pytest.approx([0.847, 0.847], abs=0.02)
+    assert abs(np.corrcoef(shares.T)[0, 1]) < 0.06
+    for key in ("action_class", "severity"):
+        own = [getattr(plan.motion.foul, key) for plan in plans]
+        other = [getattr(found.other, key) for found in likeness]
+        assert not any(map(str.__eq__, own, other))
+        most = Counter(own).most_common(1)[0][0]
+        drawn = Counter(value for value, mine in zip(other, own, strict=True) if mine == most)
+        assert len(drawn) == 3
+        assert max(drawn.values()) / min(drawn.values()) < 1.2
+
+
+def test_overlap_changes_clips_and_no_label(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart, alike = (planned(tmp_path, monkeypatch, actions=60, overlap=overlap) for overlap in (0.0, 0.35))
+    assert all(plan.likeness is None for plan in apart)
+    assert [plan.fields for plan in apart] == [plan.fields for plan in alike]
+
+
+@pytest.mark.parametrize("overlap", [-0.1, math.inf, math.nan])
+def test_an_overlap_that_cannot_be(tmp_path: Path, overlap: float) -> None:
+    with pytest.raises(ValueError, match="overlap is"):
+        write_learning_set(tmp_path, overlap=overlap)
 
 
 def test_the_learning_set_is_as_imbalanced_as_asked(tmp_path: Path) -> None:

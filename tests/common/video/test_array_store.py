@@ -1,6 +1,7 @@
 """A stored array is served only when it is whole and the one asked for."""
 
 import json
+import math
 import os
 import threading
 import time
@@ -16,8 +17,13 @@ from common.video.array_store import key_of
 IDENTITY = {"video": "abc", "size": [3, 4], "version": 1}
 
 
-def filled(store: ArrayStore, identity: dict[str, object] = IDENTITY, value: float = 2.0) -> Path:
-    with store.create(identity, (3, 4), np.float16) as array:
+def filled(
+    store: ArrayStore,
+    identity: dict[str, object] = IDENTITY,
+    value: float = 2.0,
+    shape: tuple[int, ...] = (3, 4),
+) -> Path:
+    with store.create(identity, shape, np.float16) as array:
         array[:] = value
     return store.folder / f"{key_of(identity)}.npy"
 
@@ -117,6 +123,36 @@ def test_the_least_recently_used_entry_makes_room(tmp_path: Path, lines: list[st
     assert "removed to stay under" in lines[0]
     assert not store.make_room(occupied)
     assert [path.exists() for path in paths] == [True, False, False]
+
+
+@pytest.mark.parametrize("limit", [math.inf, 1e-3])
+def test_filling_a_folder_does_not_count_it_for_every_array(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: float
+) -> None:
+    counted: list[int] = []
+    usual = ArrayStore._listing
+
+    def listing(store: ArrayStore) -> dict[Path, os.stat_result]:
+        found = usual(store)
+        counted.append(len(found))
+        return found
+
+    monkeypatch.setattr(ArrayStore, "_listing", listing)
+    store = ArrayStore(tmp_path, max_gb=limit)
+    for entry in range(100):
+        assert store.make_room(1000)
+        filled(store, {"entry": entry})
+    assert len(counted) == (1 if limit == math.inf else 4)
+
+
+def test_several_writers_stay_under_the_limit_together(tmp_path: Path) -> None:
+    stores = [ArrayStore(tmp_path, max_gb=40_000 / 1e9) for _ in range(4)]
+    for entry in range(200):
+        store = stores[entry % 4]
+        if store.make_room(1000):
+            filled(store, {"entry": entry}, shape=(500,))
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 42_000
+    assert sum(path.stat().st_size for path in tmp_path.iterdir()) > 30_000
 
 
 def test_more_than_the_limit_never_fits(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ impact, the offence from the referee's arms.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple, dataclass, replace
 
 import cv2
 import numpy as np
@@ -48,8 +48,12 @@ class Pose:
     leg: float = 0.0
     arm: float = 0.0
     other_arm: float = 0.0
-    facing: int = 1
+    facing: float = 1
     stride: float = 0.0
+
+    def towards(self, other: Pose, share: float) -> Pose:
+        """Return the pose that is `share` of the way from this one to another; between facings one turns."""
+        return Pose(*_between(astuple(self), astuple(other), share))
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,55 @@ class Moment:
     attacker: Pose
     defender: Pose
     ball: Point
+
+    def towards(self, other: Moment, share: float) -> Moment:
+        """Return the moment that is `share` of the way from this one to another."""
+        attacker = self.attacker.towards(other.attacker, share)
+        defender = self.defender.towards(other.defender, share)
+        x, up = _between(self.ball, other.ball, share)
+        return Moment(attacker, defender, (x, up))
+
+
+@dataclass(frozen=True)
+class Foul:
+    """What can be told from how things move, as annotated."""
+
+    action_class: str
+    severity: str
+    offence: str
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How far a foul moves like another one: shares in [0, 1] of paths and limbs, and of speed and gesture."""
+
+    other: Foul
+    action: float
+    outcome: float
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How players, ball and referee of a foul move."""
+
+    foul: Foul
+    likeness: Likeness | None = None
+
+    def moment(self, time: float) -> Moment:
+        """Return players and ball at a time."""
+        own, speed = self.foul, SPEEDS[self.foul.severity]
+        if self.likeness is None:
+            return _moment(own, time, speed)
+        other, share = self.likeness.other, self.likeness.outcome
+        (speed,) = _between((speed,), (SPEEDS[other.severity],), share)
+        return _moment(own, time, speed).towards(_moment(other, time, speed), self.likeness.action)
+
+    def referee(self, time: float) -> Pose:
+        """Return the referee's pose at a time."""
+        pose = referee(self.foul.offence, time)
+        if self.likeness is None:
+            return pose
+        return pose.towards(referee(self.likeness.other.offence, time), self.likeness.outcome)
 
 
 @dataclass(frozen=True)
@@ -92,23 +145,20 @@ class Camera:
         return max(1, round(length * self.height * self.zoom))
 
 
-def pictures(
-    action_class: str, severity: str, offence: str, *, look: Look, camera: Camera, frames: int, x: float = 0.0
-) -> Iterator[Pixels]:
+def pictures(motion: Motion, *, look: Look, camera: Camera, frames: int, x: float = 0.0) -> Iterator[Pixels]:
     """Yield `frames` RGB pictures [H, W, 3] of a foul at place `x`, each with its number as bar code.
 
     Everything stands still until a second before the foul and from a second after it. The same array is
     yielded again and again.
     """
     pitch = draw_pitch(camera, look.crowd)
-    moves, speed = MOVES.get(action_class, _run_on), SPEEDS[severity]
     picture, drawn = pitch.copy(), math.nan
     for number in range(frames):
         time = min(max((number - FOUL_FRAME) / FPS, -STILL), STILL)
         if time != drawn:
             np.copyto(picture, pitch)
-            _draw_scene(picture, camera, look, thrown(moves(time, speed), time, speed), x)
-            _draw_player(picture, camera, referee(offence, time), (250, 220, 40), depth=0.18, size=REFEREE)
+            _draw_scene(picture, camera, look, motion.moment(time), x)
+            _draw_player(picture, camera, motion.referee(time), (250, 220, 40), depth=0.18, size=REFEREE)
             drawn = time
         draw_bar_code(picture, number)
         yield picture
@@ -254,6 +304,14 @@ MOVES: dict[str, Callable[[float, float], Moment]] = {
 """Where everybody is at a time, for a speed of the impact."""
 
 
+def _moment(foul: Foul, time: float, speed: float) -> Moment:
+    return thrown(MOVES.get(foul.action_class, _run_on)(time, speed), time, speed)
+
+
+def _between(one: Sequence[float], other: Sequence[float], share: float) -> tuple[float, ...]:
+    return tuple(first + share * (second - first) for first, second in zip(one, other, strict=True))
+
+
 def _ramp(time: float, start: float, length: float) -> float:
     """Rise from 0 at `start` to 1 after `length`."""
     return min(max((time - start) / length, 0.0), 1.0)
@@ -308,7 +366,7 @@ def _draw_player(
     cv2.circle(picture, camera.point(*head, depth), radius, skin, -1, cv2.LINE_AA, SUBPIXEL)
 
 
-def _along(start: Point, lean: float, length: float, facing: int) -> Point:
+def _along(start: Point, lean: float, length: float, facing: float) -> Point:
     return start[0] + facing * math.sin(lean) * length, start[1] + math.cos(lean) * length
 
 

@@ -8,6 +8,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from mvfouls.synthetic_drawing import Foul, Likeness, Motion
+
 Value = TypeVar("Value", int, str)
 Fields = dict[str, str]
 """The fields of one action of the annotation file."""
@@ -61,11 +63,17 @@ ODDITIES: tuple[Fields, ...] = (
 
 @dataclass(frozen=True)
 class ActionPlan:
-    """One action to be written: id, fields, number of views."""
+    """One action to be written: id, fields, number of views, and what else it looks like."""
 
     id: int
     fields: Fields
     views: int
+    likeness: Likeness | None = None
+
+    @property
+    def motion(self) -> Motion:
+        """What is to be seen."""
+        return Motion(foul_of(self.fields), self.likeness)
 
 
 def plan_split(actions: int, rng: np.random.Generator, *, odd: bool) -> list[ActionPlan]:
@@ -90,6 +98,11 @@ def plan_split(actions: int, rng: np.random.Generator, *, odd: bool) -> list[Act
 def labelled(action_class: str, offence: str, severity: str, rng: np.random.Generator) -> Fields:
     """Return all fields of an action of which three are given."""
     return _fields(rng, action_class, offence, severity)
+
+
+def foul_of(fields: Fields) -> Foul:
+    """Return what the fields of an action say about its motion."""
+    return Foul(fields["Action class"], fields["Severity"], fields["Offence"])
 
 
 def _drawn(rng: np.random.Generator, *, odd: bool) -> Fields:

@@ -24,6 +24,8 @@ EDGE = 2**20
 TEMPORARY = ".tmp-"
 ABANDONED = 24 * 3600
 """Seconds after which a temporary file belongs to no process that still runs."""
+WRITERS = 32
+"""Processes that may fill a folder at the same time without passing its limit together."""
 
 Identity = Mapping[str, Any]
 
@@ -54,6 +56,7 @@ class ArrayStore:
         self.folder = Path(folder)
         self.limit = max_gb * GIGABYTE
         self.say = say or _silent
+        self._room = 0.0
         self._used: set[str] = set()
         self._sound: dict[str, _Sound] = {}
 
@@ -95,12 +98,17 @@ class ArrayStore:
     def make_room(self, size: int) -> bool:
         """Return whether `size` more bytes fit under the limit, after removing what this object never used.
 
-        The least recently used go first.
+        The least recently used go first. What the folder holds is counted again only when this object has
+        used up its share, one of WRITERS, of the room that was left: counting each time would make filling a
+        folder quadratic in the number of arrays.
         """
         if size > self.limit or not self.folder.is_dir():
             return size <= self.limit
-        self._remove_abandoned()
+        if size <= self._room:
+            self._room -= size
+            return True
         files = self._listing()
+        self._remove_abandoned(files)
         occupied = sum(status.st_size for status in files.values())
         manifests = [path for path in files if path.suffix == ".json" and path.stem not in self._used]
         for manifest in sorted(manifests, key=lambda path: files[path].st_mtime):
@@ -110,7 +118,9 @@ class ArrayStore:
                 path.unlink(missing_ok=True)
                 occupied -= files[path].st_size if path in files else 0
             self.say(f"{manifest.with_suffix('.npy')}: removed to stay under {self.limit / GIGABYTE:g} GB")
-        return occupied + size <= self.limit
+        left = self.limit - occupied - size
+        self._room = max(left, 0.0) / WRITERS
+        return left >= 0
 
     @contextmanager
     def create(self, identity: Identity, shape: Sequence[int], dtype: DTypeLike) -> Iterator[NDArray[Any]]:
@@ -142,10 +152,12 @@ class ArrayStore:
                 found[path] = path.stat()
         return found
 
-    def _remove_abandoned(self) -> None:
-        for path, status in self._listing().items():
-            if TEMPORARY in path.name and time.time() - status.st_mtime > ABANDONED:
-                path.unlink(missing_ok=True)
+    def _remove_abandoned(self, files: dict[Path, os.stat_result]) -> None:
+        now = time.time()
+        old = [path for path, at in files.items() if TEMPORARY in path.name and now - at.st_mtime > ABANDONED]
+        for path in old:
+            path.unlink(missing_ok=True)
+            del files[path]
 
 
 def key_of(identity: Identity) -> str:

@@ -222,8 +222,8 @@ def summary_line(row: Mapping[str, Any]) -> str:
     """Return one line of the table over seeds."""
     difference = row["difference"]
     return (
-        f"RESULT {row['arm']:<14} LB {_span(row['leaderboard'])}  rare {_span(row['rare_recall'])}  to first: "
-        f"LB {_span(difference['leaderboard'])}  rare {_span(difference['rare_recall'])}"
+        f"RESULT {row['arm']:<14} LB {_span(row['leaderboard'])}  rare {_span(row['rare_recall'])}  "
+        f"to first: LB {_span(difference['leaderboard'])}  rare {_span(difference['rare_recall'])}"
     )
 
 

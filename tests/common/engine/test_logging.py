@@ -2,6 +2,8 @@ import io
 import json
 import math
 import resource
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -206,3 +208,20 @@ def test_console_is_ascii_and_can_be_silent():
 def test_standard_output_is_the_default(capsys):
     Console().line("run", "here")
     assert capsys.readouterr().out == "run      here\n"
+
+
+def test_a_reader_that_leaves_ends_the_lines_and_not_the_work(tmp_path):
+    done = tmp_path / "done"
+    code = (
+        "import pathlib, sys; from common.engine.logging import Console\n"
+        "console = Console()\n"
+        "for number in range(20000): console.line('step', str(number))\n"
+        f"pathlib.Path({str(done)!r}).touch()"
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
+        assert process.stdout.readline() == "step     0\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert done.exists()

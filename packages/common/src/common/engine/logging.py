@@ -161,6 +161,16 @@ def _json_form(value: Any) -> Any:
     raise TypeError(f"an event cannot hold a {type(value).__name__}")
 
 
+class _Lines(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Go on without a reader when the one there was has gone, as `head` does; else say what is wrong."""
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), self.stream.fileno())
+        else:
+            super().handleError(record)
+
+
 class Console:
     """Lines for a person: a label of nine columns, then the text, in ASCII.
 
@@ -171,7 +181,7 @@ class Console:
         self._stream = sys.stdout if stream is None else stream
         self._logger = logging.Logger("common.console", logging.INFO)
         self._logger.disabled = not enabled
-        self._logger.addHandler(logging.StreamHandler(self._stream))
+        self._logger.addHandler(_Lines(self._stream))
         self._next_step_line = -math.inf
 
     def line(self, label: str, text: str) -> None:

@@ -144,13 +144,16 @@ def test_what_the_methods_are(bench):
         rare, common = counts[task][counts[task] > 0].min(), counts[task].max()
         for name, plan in plans.items():
             drawn = plan.presented(task, 0)
-            assert (name == "balanced_sampling") == (not np.array_equal(drawn, counts[task]))
-            assert plan.weights(task, 0) is None or set(plan.weights(task, 0)) == {1.0}
-            assert (plan.weights(task, 1) is not None) == (name == "ldam_drw")
+            balanced = name in ("balanced_sampling", "recommended")
+            assert balanced == (not np.array_equal(drawn, counts[task]))
+            assert (plan.weights(task, 1) is not None) == (name in ("ldam_drw", "recommended"))
+            if name != "recommended":
+                assert plan.weights(task, 0) is None or set(plan.weights(task, 0)) == {1.0}
             assert plan.tau(task) == (name == "logit_adjusted")
             if name.startswith("ldam"):
                 assert max(plan.margins(task)) == 0.5
                 assert min(m for m in plan.margins(task) if m) == pytest.approx(0.5 * (rare / common) ** 0.25)
+        assert [plans["recommended"].factor(epoch) for epoch in (0, 15, 50)] == [1.5, 3.0, 3.0]
         weights = np.array(plans["ldam_drw"].weights(task, 1))
         assert weights[counts[task] == rare].min() >= weights[counts[task] == common].max()
     assert METHODS["focal"].loss.gamma == 2

@@ -210,7 +210,7 @@ def test_generating_leaves_nothing_behind_when_it_fails(
         ("--synthetic D --seed -1", "--seed -1: 0 or more is expected"),
         ("--synthetic D --size 33 32", "--size is (33, 32): even lengths of 32 or more are expected"),
         ("--synthetic D --contents motion --damaged_clips", "has none to damage with --contents motion"),
-        ("--dataset_root absent", "no folder of split train"),
+        ("--dataset_root absent", "no split is there"),
     ],
 )
 def test_bad_lines(run: Prepare, line: str, message: str) -> None:

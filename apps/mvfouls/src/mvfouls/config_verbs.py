@@ -12,7 +12,7 @@ from mvfouls.config_modular import ClassWeightingConfig, SamplingConfig
 from mvfouls.config_shared import BackboneName, BalanceConfig, TaskLossConfig, TaskName
 
 Split = Literal["train", "valid", "test", "challenge"]
-MethodName = Literal["ce", "focal", "ldam", "ldam_drw", "logit_adjusted", "balanced_sampling"]
+MethodName = Literal["ce", "focal", "ldam", "ldam_drw", "logit_adjusted", "balanced_sampling", "recommended"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -183,6 +183,7 @@ def summarise(hits: Mapping[str, Sequence[Hits]], *, resamples: int = 2000) -> l
     return [
         {
             "arm": arm,
+            "to": first,
             **_intervals(values[arm], drawn[arm]),
             "difference": _intervals(values[arm] - values[first], drawn[arm] - drawn[first]),
             "recall": dict(zip([*OS, *ACTION], data.means().tolist(), strict=True)),
@@ -220,11 +221,11 @@ def line(row: Mapping[str, Any]) -> str:
 
 def summary_line(row: Mapping[str, Any]) -> str:
     """Return one line of the table over seeds."""
-    difference = row["difference"]
-    return (
-        f"RESULT {row['arm']:<14} LB {_span(row['leaderboard'])}  rare {_span(row['rare_recall'])}  "
-        f"to first: LB {_span(difference['leaderboard'])}  rare {_span(difference['rare_recall'])}"
+    own, gain = (
+        f"LB {_span(part['leaderboard'])}  rare {_span(part['rare_recall'])}"
+        for part in (row, row["difference"])
     )
+    return f"RESULT {row['arm']:<14} {own}  to {row['to']}: {gain}"
 
 
 def _span(entry: Mapping[str, float]) -> str:

@@ -92,9 +92,9 @@ def write_learning_set(
     every combination of the two as often.
 
     `overlap` above 0 lets each action move in part like one of another class, and with the speed and gesture
-    in part of another outcome, both drawn evenly. The share of the other is |N(0, overlap)|, at most 1, so
-    classes as frequent as each other are told apart by 1/2: the best recall is
-    P(|N(0, 1)| < 1 / (2 overlap)), 0.85 at 0.35. ValueError when it is negative or infinite.
+    in part of another outcome, both drawn evenly. The share of the other is |N(0, overlap)|, at most 1.
+    Between two equally frequent classes the larger share decides best, so no recall can be above
+    P(|N(0, 1)| < 1 / (2 overlap)), 0.85 at 0.35. ValueError when `overlap` is negative or infinite.
     """
     _check(actions, size, frames)
     if not 0 <= overlap < math.inf:

@@ -83,7 +83,7 @@ class Foul:
 
 @dataclass(frozen=True)
 class Likeness:
-    """How far a foul moves like another: shares in [0, 1] of paths and limbs, and of speed and gesture."""
+    """How far a foul moves like another one: shares, 0 to 1, of paths and limbs, and of speed and gesture."""
 
     other: Foul
     action: float

@@ -93,7 +93,7 @@ def write_learning_set(
 
     `overlap` above 0 lets each action move in part like one of another class, and with the speed and gesture
     in part of another outcome, both drawn evenly. The share of the other is |N(0, overlap)|, at most 1.
-    Between two equally frequent classes the larger share decides best, so no recall can be above
+    Between two equally frequent classes the larger share decides best, so their mean recall is at most
     P(|N(0, 1)| < 1 / (2 overlap)), 0.85 at 0.35. ValueError when `overlap` is negative or infinite.
     """
     _check(actions, size, frames)

@@ -27,6 +27,7 @@ from common.config import (
     has_no_effect,
     run_main,
     run_verbs,
+    writing,
 )
 
 
@@ -392,3 +393,11 @@ def test_help_is_fast(tmp_path: Path) -> None:
     assert done.stdout.count("(default:") == 150
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.5
+
+
+def test_what_the_disk_refuses_is_an_error_that_names_the_flag(tmp_path: Path) -> None:
+    expected = r"^--out results: cannot be written: Is a directory$"
+    with pytest.raises(UserError, match=expected), writing("--out results"):
+        tmp_path.write_text("")
+    with pytest.raises(KeyError), writing("--out results"):
+        {}["anything else passes through"]

@@ -99,6 +99,9 @@ def test_fewer_than_three_seeds_support_no_ranking() -> None:
     assert found["reference"] is None
     assert statistics.warnings == ["intervals cover test groups only, no ranking"]
     assert found["pairs"][0]["ci"] is not None
+    found = statistics.comparison({"bce": runs(-8, (1, 2, 3)), "mse": runs(-9, (1, 2, 3))})
+    assert found["ranking_supported"] is True
+    assert statistics.warnings == []
 
 
 def test_fewer_than_five_groups_have_no_interval() -> None:

@@ -230,7 +230,7 @@ def test_settings_of_both_command_lines_and_of_none(run, compare, home):
         ("@one @two @one/../one", "one/../one is given twice"),
         ("@one @absent", "absent: no such run folder or file of predictions"),
         ("@one @two --baseline @three", "three: is none of the runs to compare"),
-        ("@one @two --bootstrap 0", "--bootstrap: at least 1"),
+        ("@one @two --bootstrap 0", "--bootstrap 0: at least 1 is expected"),
         ("@one @P.json", "P.json: a file of predictions needs --annotations"),
         ("@one @two --annotations @B.json", "B.json: not the annotations that"),
         ("@one @two --annotations @absent.json", "absent.json: no such annotation file"),

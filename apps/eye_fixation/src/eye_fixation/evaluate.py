@@ -7,7 +7,17 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
-from common.config import NOT_NEGATIVE, Finding, Parsed, Range, UserError, check, has_no_effect, out_of_range
+from common.config import (
+    NOT_NEGATIVE,
+    Finding,
+    Parsed,
+    Range,
+    UserError,
+    check,
+    has_no_effect,
+    out_of_range,
+    writing,
+)
 from common.engine.command import choose_device
 from common.engine.logging import Console
 from common.engine.manifest import replace_text
@@ -59,11 +69,9 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
             }
         )
         content["warnings"] = [*statistics.warnings, *null_warnings(places)]
-        try:
+        with writing(f"--out {config.out}"):
             config.out.parent.mkdir(parents=True, exist_ok=True)
             replace_text(config.out, json.dumps(content, indent=1, allow_nan=False) + "\n")
-        except OSError as error:
-            raise UserError(f"--out {config.out}: cannot be written: {error.strerror or error}") from error
         console.raw(f"written  {config.out}")
     return 0
 

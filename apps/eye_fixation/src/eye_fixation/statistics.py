@@ -80,6 +80,8 @@ class GroupStatistics:
         ValueError for a metric that cannot be resampled.
         """
         enough = all(len(runs) >= FEWEST_RUNS for runs in models.values())
+        # what an earlier call said of fewer runs is over
+        self.warnings = [line for line in self.warnings if line != NO_RANKING]
         if not enough:
             self._warn(NO_RANKING)
         data = {name: self._column(metric, runs) for name, runs in models.items()}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import UserError
+from common.config import UserError, writing
 from common.engine.manifest import replace_text
 from common.metrics.report import divide
 from mvfouls.labels import IGNORE, OFFICIAL_ACTIONS, OFFICIAL_OS
@@ -262,11 +262,9 @@ def calibration_lines(calibration: Calibration) -> list[str]:
 def write_calibration(path: Path, calibration: Calibration) -> None:
     """Write the JSON file that `read_calibration` reads; UserError when the disk refuses."""
     content = {"schema": SCHEMA, **asdict(calibration)}
-    try:
+    with writing(f"{path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def read_calibration(path: Path) -> Calibration:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config import Finding, Parsed, UserError, check
+from common.config import Finding, Parsed, Range, UserError, check, out_of_range, writing
 from common.engine.logging import Console
 from common.metrics.group_bootstrap import FEWEST_GROUPS
 from mvfouls.annotations import Annotations
@@ -38,10 +38,8 @@ def main(parsed: Parsed[CompareConfig]) -> int:
     for line in content_lines(content):
         console.raw(line)
     page = config.out / PAGE
-    try:
+    with writing(f"--out {config.out}"):
         write_page(page, content)
-    except OSError as error:
-        raise UserError(f"--out {config.out}: cannot be written: {error.strerror or error}") from error
     console.line("page", str(page))
     if config.json is not None:
         write_result(config.json, content)
@@ -52,8 +50,7 @@ def main(parsed: Parsed[CompareConfig]) -> int:
 def findings(parsed: Parsed[CompareConfig]) -> Iterator[Finding]:
     """Yield every error about the settings themselves; no run is read."""
     config = parsed.config
-    if config.bootstrap < 1:
-        yield Finding("error", "--bootstrap: at least 1")
+    yield from out_of_range(config, {Range(1): ("bootstrap",)})
     if len(config.runs) < 2:
         yield Finding("error", "RUNS: two runs or more are compared")
     places = [path.resolve() for path in config.runs]

@@ -7,7 +7,6 @@ Kang et al., Decoupling Representation and Classifier for Long-Tailed Recognitio
 from __future__ import annotations
 
 import logging
-import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Finding, Parsed, UserError, check
+from common.config import (
+    NOT_NEGATIVE,
+    POSITIVE,
+    Finding,
+    Parsed,
+    Range,
+    UserError,
+    check,
+    out_of_range,
+    writing,
+)
 from common.engine.command import run_training
 from common.engine.distributed import World
 from common.engine.fit import Summary
@@ -26,6 +35,7 @@ from common.engine.logging import Console
 from common.engine.manifest import library_versions
 from common.video import VideoError
 from mvfouls.card import Trained
+from mvfouls.config_shared import task_name
 from mvfouls.config_verbs import ExperimentConfig, MethodName
 from mvfouls.experiment_data import open_bench
 from mvfouls.experiment_features import FOLDER
@@ -37,7 +47,6 @@ from mvfouls.experiment_training import Bench, plan_of, train_heads
 from mvfouls.failures import explain
 from mvfouls.inference import check_target, open_trained
 from mvfouls.judging import LEVEL
-from mvfouls.labels import ALIASES
 from mvfouls.outputs import finite, write_result
 
 KIND, PAGE = "mvfouls experiment", "experiment.html"
@@ -45,6 +54,7 @@ CHOSEN = (
     "the checkpoint may have been chosen by these actions: all methods share that, so differences mean "
     "more than levels; --split test is free of it"
 )
+RANGES = {Range(1): ("epochs", "batch_size", "bootstrap"), NOT_NEGATIVE: ("seeds",), POSITIVE: ("lr",)}
 Hits = dict[MethodName, list[NDArray[np.bool_]]]
 
 _log = logging.getLogger("mvfouls")
@@ -68,20 +78,13 @@ def main(parsed: Parsed[ExperimentConfig]) -> int:
 
 def findings(config: ExperimentConfig) -> Iterator[Finding]:
     """Yield every error and warning about the settings themselves; files are not looked at."""
-    tasks = [ALIASES.get(name, name) for name in config.tasks or ("",)]
+    tasks = [task_name(name) for name in config.tasks or ("",)]
     for flag, values in (("--methods", config.methods), ("--seeds", config.seeds), ("--tasks", tasks)):
         if not values:
             yield Finding("error", f"{flag}: at least one is expected")
         if twice := [value for place, value in enumerate(values) if value in values[:place]]:
             yield Finding("error", f"{flag}: {twice[0]} is named twice")
-    numbers = {"--epochs": config.epochs, "--batch_size": config.batch_size, "--bootstrap": config.bootstrap}
-    for flag, number in numbers.items():
-        if number < 1:
-            yield Finding("error", f"{flag} {number}: at least 1 is expected")
-    if any(seed < 0 for seed in config.seeds):
-        yield Finding("error", f"--seeds {min(config.seeds)}: at least 0 is expected")
-    if not 0 < config.lr < math.inf:
-        yield Finding("error", f"--lr {config.lr}: a finite number above 0 is expected")
+    yield from out_of_range(config, RANGES, hyphens=False)
     if config.epochs == 1 and "ldam_drw" in config.methods:
         yield Finding("error", "--epochs 1: ldam_drw re-weights in the second half; more epochs or --methods")
     if REFERENCE not in config.methods:
@@ -199,10 +202,8 @@ def report(config: ExperimentConfig, content: dict[str, Any], console: Console) 
     if content["caveat"]:
         console.line("note", content["caveat"])
     path = config.out / PAGE
-    try:
+    with writing(f"--out {path}"):
         write_page(path, finite(content))
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot be written: {error.strerror or error}") from error
     console.line("page", str(path))
     if config.json is not None:
         write_result(config.json, content)

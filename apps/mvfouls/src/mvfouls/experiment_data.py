@@ -9,12 +9,13 @@ from common.metrics.group_bootstrap import FEWEST_GROUPS
 from mvfouls.annotations import Annotations, read_annotations
 from mvfouls.card import ModelCard, Trained
 from mvfouls.clips import ClipSource
+from mvfouls.config_shared import task_name
 from mvfouls.config_verbs import ExperimentConfig, InferenceConfig
 from mvfouls.dataset import FoulDataset
 from mvfouls.experiment_features import FOLDER, FeatureTable, steady, stored_features
 from mvfouls.experiment_training import Bench, Recipe
 from mvfouls.inference import cache_of, header_lines, progress, task_labels_of
-from mvfouls.labels import ALIASES, TaskLabels, project_label
+from mvfouls.labels import TaskLabels, project_label
 from mvfouls.layout import find_split
 from mvfouls.projection import missing_heads
 from mvfouls.settings import AugmentSettings, CacheSettings, Policies
@@ -137,7 +138,7 @@ def inference_of(config: ExperimentConfig) -> InferenceConfig:
 
 def _chosen(config: ExperimentConfig, known: dict[str, TaskLabels]) -> dict[str, TaskLabels]:
     assert config.tasks is not None
-    wanted = {ALIASES.get(name, name): name for name in config.tasks}
+    wanted = {task_name(name): name for name in config.tasks}
     foreign = [given for name, given in wanted.items() if name not in known]
     if foreign:
         raise UserError(

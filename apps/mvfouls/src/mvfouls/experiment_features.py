@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from common.config import UserError
+from common.config import UserError, writing
 from common.engine.manifest import EMA, MODEL, read_manifest
 from common.engine.randomness import SampleKey
 from common.video import ArrayStore, content_sha256
@@ -69,11 +69,8 @@ def stored_features(
     features = compute_features(trained.model, dataset, device, done)
     _require_finite(features, trained.path)
     rows = torch.stack([features[place] for place in places]).numpy()
-    try:
-        with store.create(known, rows.shape, rows.dtype) as array:
-            array[:] = rows
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
+    with writing(f"--out {folder}"), store.create(known, rows.shape, rows.dtype) as array:
+        array[:] = rows
     return features, False
 
 

@@ -135,13 +135,11 @@ def _class_table(content: Content, part: Content) -> Html:
 
 
 def _methods(content: Content) -> Html:
-    said = [found["findings"] for found in content["methods"].values()]
-    shared = [text for text in said[0] if all(text in other for other in said)]
-    parts = [_notes([*content["findings"], *shared])]
+    parts = [_notes(content["findings"])]
     for place, (name, found) in enumerate(content["methods"].items()):
         seconds = content["seconds"]["training"][name] / len(found["runs"])
         told = [node("h3", _method(place, name)), node("p", f"{found['text']}; {seconds:.1f} s per training")]
-        told.append(_notes([text for text in found["findings"] if text not in shared]))
+        told.append(_notes(found["findings"]))
         lines = node("pre", "\n".join(found["lines"]))
         parts += [*told, node("details", node("summary", "Loss and balance in the last epoch"), lines)]
     lead = (

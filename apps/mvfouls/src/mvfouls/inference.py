@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from common.config import Finding, UserError
+from common.config import Finding, UserError, writing
 from common.engine.distributed import pick_device
 from common.engine.logging import Console
 from mvfouls.calibration import OFFICIAL, Calibration, read_calibration
@@ -152,10 +152,8 @@ def calibration_for(card: ModelCard, path: Path | None) -> Calibration | None:
 
 def check_target(path: Path, flag: str) -> None:
     """Make the folder of a file to be written; UserError, before anything is computed, when that fails."""
-    try:
+    with writing(f"{flag} {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be written: {error.strerror or error}") from error
     if path.is_dir():
         raise UserError(f"{flag} {path}: is a folder")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import UserError
+from common.config import writing
 from common.engine.manifest import replace_text, sync_folder, write_synced
 from common.metrics import report
 from mvfouls.judging import JudgedTask, Judgement, wilson
@@ -130,11 +130,9 @@ def write_val_logits(
 
 def write_result(path: Path, content: dict[str, Any]) -> None:
     """Write what a verb found to its --json file, all at once; UserError when the disk refuses."""
-    try:
+    with writing(f"--json {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(finite(content), indent=1, allow_nan=False) + "\n")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from error
 
 
 def finite(value: Any) -> Any:

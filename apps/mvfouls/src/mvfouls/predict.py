@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from common.config import Finding, Parsed, UserError, check, has_no_effect
+from common.config import Finding, Parsed, check, has_no_effect, writing
 from common.engine.logging import Console
 from common.engine.manifest import replace_text
 from mvfouls.annotations import Annotations, read_annotations
@@ -155,12 +155,10 @@ def _write(config: PredictConfig, content: dict[str, Any], split: Split) -> Iter
     """Write the file and the page beside it; yield a line about each."""
     as_table = config.out.suffix.lower() == ".csv"
     text = csv_text(content) if as_table else json.dumps(content, indent=1, allow_nan=False) + "\n"
-    try:
+    with writing(f"--out {config.out}"):
         replace_text(config.out, text)
         yield str(config.out)
         if config.page_actions:
             page = config.out.with_suffix(".html")
             made = write_page(page, content, split, limit=config.page_actions)
             yield f"{page}" + (f"   {made} clips that no browser plays as moving pictures" if made else "")
-    except OSError as error:
-        raise UserError(f"--out {config.out}: cannot be written: {error.strerror or error}") from error

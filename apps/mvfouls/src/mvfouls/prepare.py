@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from common.config import Finding, Parsed, UserError, check, has_no_effect
+from common.config import Finding, Parsed, UserError, check, has_no_effect, writing
 from common.engine.logging import Console
 from mvfouls.clips import ClipSource
 from mvfouls.config_verbs import PrepareConfig
@@ -102,13 +102,11 @@ def generate(config: PrepareConfig, folder: Path, console: Console) -> None:
     target = folder / DATA_SET
     if target.exists():
         raise UserError(f"--synthetic {folder}: {target} is there; nothing is replaced, give another folder")
-    try:
+    with writing(f"--synthetic {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".generated-") as place:
             _draw(config, Path(place))
             (Path(place) / DATA_SET).rename(target)
-    except OSError as error:
-        raise UserError(f"--synthetic {folder}: cannot be written: {error.strerror or error}") from error
     for source in splits_of(folder):
         actions = sum(1 for path in source.folder.glob("action_*") if path.is_dir())
         clips = sum(1 for _ in source.folder.glob("action_*/clip_*.mp4"))

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.config import UserError
+from common.config import UserError, writing
 from common.engine.manifest import replace_text
 from mvfouls.labels import OFFICIAL_ACTIONS, OS_OF_SEVERITY
 from mvfouls.official import ACTION, NO_OFFENCE, OFFENCE, SEVERITY
@@ -49,11 +49,9 @@ def entries_of(ids: Sequence[str], projected: Projected) -> dict[str, dict[str, 
 def write_predictions(path: Path, entries: Mapping[str, Mapping[str, str]], set_name: str) -> None:
     """Write predictions in the official form, all at once; UserError when the disk refuses."""
     content = {"Set": set_name, "Actions": {name: dict(values) for name, values in entries.items()}}
-    try:
+    with writing(f"{path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_text(path, json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def write_submission(

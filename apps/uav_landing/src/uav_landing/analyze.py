@@ -10,7 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from common.config import NOT_NEGATIVE, Finding, Parsed, UserError, check, has_no_effect, out_of_range
+from common.config import (
+    NOT_NEGATIVE,
+    Finding,
+    Parsed,
+    UserError,
+    check,
+    has_no_effect,
+    out_of_range,
+    writing,
+)
 from uav_landing.analysis import Analysis, analyse
 from uav_landing.analysis_files import write_csv, write_json
 from uav_landing.analysis_plot import write_plot
@@ -131,11 +140,9 @@ def _write_files(analysis: Analysis, config: AnalyzeConfig) -> None:
         if name is None:
             continue
         path = config.output_dir.expanduser() / name
-        try:
+        with writing(f"--{flag} {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             write(path, analysis)
-        except OSError as error:
-            raise UserError(f"--{flag} {path}: cannot be written: {error.strerror or error}") from error
         _say(f"written  {path}")
 
 

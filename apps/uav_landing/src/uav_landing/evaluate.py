@@ -12,11 +12,11 @@ from common.config import (
     Finding,
     Parsed,
     Range,
-    UserError,
     check,
     has_no_effect,
     out_of_range,
     to_yaml,
+    writing,
 )
 from common.engine.command import choose_device
 from common.engine.logging import Console
@@ -108,10 +108,8 @@ def _destination(path: Path | None, trained: Trained) -> Path | None:
     if path is None:
         return None
     where = trained.run_folder / path
-    try:
+    with writing(str(where)):
         where.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{where}: cannot be written: {error.strerror or error}") from error
     return where
 
 

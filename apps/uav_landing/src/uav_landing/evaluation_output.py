@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.config import UserError
+from common.config import writing
 from common.engine.manifest import library_versions
 from uav_landing.evaluation_data import JudgedPhotos
 from uav_landing.judging import (
@@ -176,7 +176,5 @@ def _plain(value: Any) -> Any:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write the result; UserError when the file cannot be written."""
-    try:
+    with writing(f"--json {path}"):
         path.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written: {error.strerror or error}") from error

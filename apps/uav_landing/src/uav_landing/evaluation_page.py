@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from common.config import UserError
+from common.config import writing
 from common.engine.logging import EventLog
 from common.reporting.classes import confusion_section, per_class_section
 from common.reporting.html import Html, join, node, page
@@ -40,10 +40,8 @@ def write_html(
         text = page(
             f"Evaluation of {trained.run_folder.name}", _body(read_run(folder), verdict, trained, photos)
         )
-    try:
+    with writing(f"--html {path}"):
         path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--html {path}: cannot be written: {error.strerror or error}") from error
 
 
 def _write_events(

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Finding, Parsed, Range, UserError, check, has_no_effect, out_of_range
+from common.config import Finding, Parsed, Range, UserError, check, has_no_effect, out_of_range, writing
 from common.engine.command import choose_device
 from common.engine.logging import Console
 from uav_landing.checks import OVERLAP
@@ -128,10 +128,8 @@ def findings(parsed: Parsed[PredictConfig], source: PhotoInput) -> Iterator[Find
 
 
 def _make_folder(path: Path) -> None:
-    try:
+    with writing(f"--output {path}"):
         path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output {path}: cannot be written: {error.strerror or error}") from error
 
 
 def _header(source: PhotoInput, scale: float, notes: tuple[str, ...]) -> Iterator[tuple[str, str]]:

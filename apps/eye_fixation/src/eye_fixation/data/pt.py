@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.config import UserError
+from common.config import UserError, writing
 from common.engine.manifest import sync_and_hash, sync_folder
 from common.weights_file import read_dictionary
 from eye_fixation.data.contract import SPLITS, GazeData, GazeSplits, Metadata
@@ -191,11 +191,9 @@ def write_folder(
     contents: dict[str, Any] = {name: file_contents(data) for name, data in zip(FILES, splits)}
     if oracle is not None:
         contents[ORACLE] = dict(oracle)
-    try:
+    with writing(f"--out {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder, contents, manifest)
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
 
 
 def _write(folder: Path, contents: Mapping[str, Any], manifest: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import UserError
+from common.config import UserError, writing
 from uav_landing.config import StoreConfig
 from uav_landing.data.build import Plan, build_store, make_plan
 from uav_landing.data.files import HashMemory, map_array, sha256_of
@@ -146,16 +146,12 @@ def open_store(
     """
     started = time.time()
     plan = make_plan(photos, config, unknown_labels)
-    try:
+    with writing(f"--cache-dir {plan.cache_dir}"):
         if _reason_to_build(plan, config.rebuild_cache, started) is not None:
             plan.cache_dir.mkdir(parents=True, exist_ok=True)
             with locked(plan.folder.with_suffix(".lock")):
                 _build_if_needed(plan, config.rebuild_cache, started, progress)
         plan.memory.save()
-    except OSError as error:
-        raise UserError(
-            f"--cache-dir {plan.cache_dir}: cannot be written: {error.strerror or error}"
-        ) from error
     return Store(plan.folder)
 
 

@@ -1,7 +1,7 @@
 """Frozen dataclasses become command lines and YAML files; needs neither torch nor numpy."""
 
 from common.config.commands import LevelFormatter, Verb, run_main, run_verbs
-from common.config.errors import UserError
+from common.config.errors import UserError, writing
 from common.config.findings import Finding, check, has_no_effect
 from common.config.parsing import Parsed, Presets, cli, from_yaml, parse
 from common.config.ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range, out_of_range
@@ -34,4 +34,5 @@ __all__ = [
     "run_main",
     "run_verbs",
     "to_yaml",
+    "writing",
 ]

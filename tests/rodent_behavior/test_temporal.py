@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from rodent_behavior.temporal import TCN, DilatedLayer, DualLayer, MSTCNpp, TimeConv
+from rodent_behavior.temporal import TCN, DilatedLayer, Dropout, DualLayer, FrameConv, MSTCNpp, TimeConv
 
 D, C, T = 5, 4, 40
 
@@ -166,3 +166,57 @@ def test_unlike_shapes_are_an_error():
     x, valid = inputs()
     with pytest.raises(ValueError, match="valid"):
         build("tcn")(x, valid[:, :-1])
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("dilation", [1, T // 2, T - 1, T, 4 * T])
+def test_time_conv_is_a_padded_convolution(dilation, causal):
+    torch.manual_seed(0)
+    conv = TimeConv(D, C, dilation=dilation, causal=causal)
+    x = torch.randn(2, D, T, requires_grad=True)
+    padded = F.pad(x, (2 * dilation, 0) if causal else (dilation, dilation))
+    expected = F.conv1d(padded, conv.weight, conv.bias, dilation=dilation)
+    _same_with_gradients(conv(x), expected, [x, conv.weight, conv.bias])
+
+
+def test_frame_conv_is_a_convolution_of_one_tap():
+    torch.manual_seed(0)
+    conv = FrameConv(D, C)
+    x = torch.randn(2, D, T, requires_grad=True)
+    expected = F.conv1d(x, conv.weight, conv.bias)
+    _same_with_gradients(conv(x), expected, [x, conv.weight, conv.bias])
+
+
+def _same_with_gradients(found, expected, leaves):
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    ahead = torch.randn_like(found)
+    gradients = [torch.autograd.grad(y, leaves, ahead) for y in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rate", [0.001, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_keeps_the_mean(rate, dtype):
+    torch.manual_seed(0)
+    x = torch.ones(3, 111_111, dtype=dtype, requires_grad=True)
+    y = Dropout(rate)(x)
+    assert y.dtype is dtype
+    share, size = (y == 0).double().mean().item(), x.numel()
+    assert abs(share - rate) < 4 * (rate * (1 - rate) / size) ** 0.5 + 2**-17
+    kept = y[y != 0].detach()
+    assert torch.equal(kept, torch.full_like(kept, 1 / (1 - rate)))
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    assert torch.equal(gradient, y)
+
+
+def test_dropout_draws_anew_from_torch_s_own_seed_and_rests_in_evaluation():
+    dropout, x = Dropout(0.5), torch.randn(7, 5)
+    torch.manual_seed(3)
+    first, second = dropout(x), dropout(x)
+    torch.manual_seed(3)
+    assert torch.equal(dropout(x), first)
+    assert not torch.equal(first, second)
+    assert torch.equal(dropout.eval()(x), x)
+    assert torch.equal(Dropout(0.0)(x), x)
+    assert torch.equal(Dropout(1.0)(x), torch.zeros_like(x))
+    assert Dropout(0.5)(x[:0]).shape == (0, 5)

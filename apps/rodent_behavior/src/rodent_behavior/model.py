@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rodent_behavior.model_config import POSE_WIDTH, BehaviorModelConfig
-from rodent_behavior.temporal import TCN, MSTCNpp
+from rodent_behavior.temporal import TCN, Dropout, MSTCNpp
 
 __all__ = ["BehaviorInput", "BehaviorModel", "BehaviorModelConfig", "BehaviorOutput", "KeypointHead"]
 
@@ -32,7 +32,7 @@ class PoseProjection(nn.Sequential):
     """Linear layer to `POSE_WIDTH`, GELU and dropout."""
 
     def __init__(self, pose_dim: int, dropout: float) -> None:
-        super().__init__(nn.Linear(pose_dim, POSE_WIDTH), nn.GELU(), nn.Dropout(dropout))
+        super().__init__(nn.Linear(pose_dim, POSE_WIDTH), nn.GELU(), Dropout(dropout))
 
 
 class KeypointHead(nn.Sequential):
@@ -42,7 +42,7 @@ class KeypointHead(nn.Sequential):
         super().__init__(
             nn.Linear(width, width // 2),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(width // 2, 2 * num_keypoints),
             nn.Sigmoid(),
         )

@@ -50,15 +50,19 @@ class Objective:
 
     def action_terms(self, stages: Sequence[Tensor], batch: Mapping[str, Tensor]) -> dict[str, LossTerm]:
         """Return the losses of the logits [B, C, T] of every stage."""
-        target, smooth = batch["target"], batch["smooth"]
-        terms = {"action": _mean([self.action.total_and_count(z, target) for z in stages], 1.0)}
+        number = len(stages)
+        logits = torch.cat(list(stages))  # all stages are judged alike, so they make one larger batch
+        target, smooth = (batch[name].repeat(number, 1) for name in ("target", "smooth"))
+        judged = {"action": (1.0, self.action.total_and_count(logits, target))}
         if self.smooth_weight:
-            parts = [self.smooth.total_and_count(z, smooth.long(), smooth) for z in stages]
-            terms["smooth"] = _mean(parts, self.smooth_weight)
+            found = self.smooth.total_and_count(logits, smooth.long(), smooth)
+            judged["smooth"] = (self.smooth_weight, found)
         if self.tmse_weight:
-            parts = [self.tmse.total_and_count(z, smooth.long(), smooth) for z in stages]
-            terms["tmse"] = _mean(parts, self.tmse_weight)
-        return terms
+            judged["tmse"] = (self.tmse_weight, self.tmse.total_and_count(logits, smooth.long(), smooth))
+        return {
+            name: LossTerm(total / number, count / number, weight)
+            for name, (weight, (total, count)) in judged.items()
+        }
 
     def normalizers(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the count of every term, from the labels alone."""
@@ -86,9 +90,3 @@ def keypoint_loss(
     found = torch.where(keep, prediction.float(), 0)
     total = F.smooth_l1_loss(found, wanted, beta=beta, reduction="sum")
     return total, keep.sum().to(total.dtype)
-
-
-def _mean(parts: Sequence[tuple[Tensor, Tensor]], weight: float) -> LossTerm:
-    """Return the mean over stages of totals that share their count."""
-    totals = torch.stack([total for total, _ in parts])
-    return LossTerm(totals.mean(), parts[0][1], weight)

@@ -29,6 +29,16 @@ class TemporalOutput(NamedTuple):
     features: Tensor
 
 
+class FrameConv(nn.Conv1d):
+    """Convolution of one tap, as one matrix product: twice as fast on two cores as torch's convolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _one_tap(self, x, 0)
+
+
 class TimeConv(nn.Conv1d):
     """Convolution of three taps over time that keeps the length; causal: over this and earlier frames."""
 
@@ -37,7 +47,24 @@ class TimeConv(nn.Conv1d):
         self.past = 2 * dilation if causal else 0
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.dilation[0] >= x.shape[2]:  # the other taps see padding alone
+            return _one_tap(self, x, 2 if self.past else 1)
         return super().forward(F.pad(x, (self.past, 0)) if self.past else x)
+
+
+class Dropout(nn.Dropout):
+    """Dropout whose masks take 16 random bits an element on a CPU, where torch's own draws are slow.
+
+    The rate is rounded to 1 / 65536.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p in (0, 1) or x.device.type != "cpu":
+            return super().forward(x)
+        words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        bits = words.view(torch.int16)[: x.numel()].view(x.shape)
+        keep = bits >= round(self.p * 2**16) - 2**15
+        return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
 
 
 class ActionLayer(nn.Module):
@@ -45,10 +72,10 @@ class ActionLayer(nn.Module):
 
     def __init__(self, width: int, num_classes: int, *, head: Head, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.scale = COSINE_SCALE if head == "cosine" else 1.0
         self.output = (
-            CosineClassifier(width, num_classes) if head == "cosine" else nn.Conv1d(width, num_classes, 1)
+            CosineClassifier(width, num_classes) if head == "cosine" else FrameConv(width, num_classes)
         )
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
@@ -63,8 +90,8 @@ class DualLayer(nn.Module):
         super().__init__()
         self.falling = TimeConv(width, width, dilation=pair[0], causal=causal)
         self.rising = TimeConv(width, width, dilation=pair[1], causal=causal)
-        self.fuse = nn.Conv1d(2 * width, width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.fuse = FrameConv(2 * width, width)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         fused = self.fuse(torch.cat([self.falling(x), self.rising(x)], dim=1))
@@ -78,8 +105,8 @@ class DilatedLayer(nn.Module):
     def __init__(self, width: int, dilation: int, *, causal: bool, dropout: float) -> None:
         super().__init__()
         self.conv = TimeConv(width, width, dilation=dilation, causal=causal)
-        self.mix = nn.Conv1d(width, width, 1)
-        self.dropout = nn.Dropout(dropout)
+        self.mix = FrameConv(width, width)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         y: Tensor = (x + self.dropout(self.mix(F.relu(self.conv(x))))) * valid
@@ -91,7 +118,7 @@ class Stage(nn.Module):
 
     def __init__(self, inputs: int, width: int, layers: list[nn.Module], output: ActionLayer) -> None:
         super().__init__()
-        self.input = nn.Conv1d(inputs, width, 1)
+        self.input = FrameConv(inputs, width)
         self.layers = nn.ModuleList(layers)
         self.output = output
 
@@ -155,8 +182,8 @@ class FrameBlock(nn.Module):
         super().__init__()
         self.conv = TimeConv(inputs, width, dilation=dilation, causal=causal)
         self.norm = nn.GroupNorm(NORM_GROUPS, width)
-        self.dropout = nn.Dropout(dropout)
-        self.project = nn.Identity() if inputs == width else nn.Conv1d(inputs, width, 1)
+        self.dropout = Dropout(dropout)
+        self.project = nn.Identity() if inputs == width else FrameConv(inputs, width)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         y = self.conv(x)
@@ -196,6 +223,12 @@ class TCN(nn.Module):
         for block in self.blocks:
             x = block(x, keep)
         return TemporalOutput([self.output(x, keep)], x)
+
+
+def _one_tap(conv: nn.Conv1d, x: Tensor, tap: int) -> Tensor:
+    assert conv.bias is not None
+    weight = conv.weight[:, :, tap].expand(x.shape[0], -1, -1)
+    return torch.baddbmm(conv.bias[:, None], weight, x)
 
 
 def _masked(x: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,12 +136,12 @@ def _spoken(session: nox.Session, name: str, *command: str) -> None:
 
 
 def _demo_landing(run: Command, home: Path) -> Path:
-    """Learn 12 generated aerial photos, then map one of them; return the run folder."""
+    """Learn 12 generated aerial photos, then map one of them; return the report."""
     scenes, runs = home / "scenes", home / "runs"
     data = ["--dataset-path", str(scenes), "--dataset-format", "synthetic"]
     run("uav-landing", "analyze", *data, "--output-dir", str(home / "analysis"))
     short = (
-        "--input-size 256 256 --crops-per-image 8 --accumulation-steps 1 --epochs 10 --eval-every 2".split()
+        "--input-size 256 256 --crops-per-image 8 --accumulation-steps 1 --epochs 8 --eval-every 2".split()
     )
     rate = "--learning-rate 2e-3 --scheduler cosine --warmup-epochs 1 --tile-overlap 0.25".split()
     run("uav-landing", "train", *data, *short, *rate, "--output-dir", str(runs))
@@ -149,14 +149,14 @@ def _demo_landing(run: Command, home: Path) -> Path:
     photo = scenes / "original_images" / "000.jpg"
     out = ["--input", str(photo), "--output", str(home / "predictions")]
     run("uav-landing", "predict", "--checkpoint", str(latest), *out)
-    return latest
+    return latest / "report.html"
 
 
 def _demo_rodent(run: Command, home: Path) -> Path:
-    """Learn the behaviour in generated videos of a mouse; return the run folder."""
+    """Learn the behaviour in generated videos of a mouse; return the report."""
     shutil.rmtree(home, ignore_errors=True)
-    run("rodent-behavior", "demo", "--out", str(home))
-    return home / "runs" / "demo"
+    run("rodent-behavior", "demo", "--epochs", "16", "--out", str(home))
+    return home / "runs" / "demo" / "report.html"
 
 
 def _demo_gaze(run: Command, home: Path) -> Path:
@@ -167,7 +167,7 @@ def _demo_gaze(run: Command, home: Path) -> Path:
 
 
 def _demo_fouls(run: Command, home: Path) -> Path:
-    """Learn fouls in generated clips and show some beside the answers; return the run folder."""
+    """Learn fouls in generated clips and show some beside the answers; return the report."""
     shutil.rmtree(home, ignore_errors=True)
     generated = "--contents motion --actions 80 --size 112 64".split()
     run("mvfouls", "prepare", "--synthetic", str(home), *generated)
@@ -178,7 +178,7 @@ def _demo_fouls(run: Command, home: Path) -> Path:
     shown = ["--split", "valid", "--page_actions", "8", "--num_workers", "0"]
     out = ["--out", str(home / "predictions.json")]
     run("mvfouls", "predict", "--checkpoint", str(home / "run"), *folder, *shown, *out)
-    return home / "run"
+    return home / "run" / "report.html"
 
 
 DEMOS: dict[str, Demo] = {

@@ -103,15 +103,10 @@ def judge_void(pieces: Sequence[VoidPieces]) -> VoidCheck:
 
 def _tiles_with(void: Mask) -> tuple[NDArray[np.intp], ...]:
     """Return rows and columns of the tiles that hold void."""
-    height, width = void.shape
-    held = np.zeros((math.ceil(height / TILE), math.ceil(width / TILE)), dtype=bool)
-    for row in range(held.shape[0]):
-        band = void[row * TILE : (row + 1) * TILE]
-        if cv2.countNonZero(band):
-            held[row] = [
-                cv2.countNonZero(band[:, column * TILE : (column + 1) * TILE]) > 0
-                for column in range(held.shape[1])
-            ]
+    columns = np.arange(0, void.shape[1], TILE)
+    bands = range(0, void.shape[0], TILE)
+    highest = [np.maximum.reduce(void[row : row + TILE], axis=0) for row in bands]
+    held = np.maximum.reduceat(highest, columns, axis=1) > 0
     return np.nonzero(held)
 
 
@@ -125,9 +120,12 @@ def _near_in_tile(landing: Mask, void: Mask, row: int, column: int, radius: floa
     inside = void[top : top + TILE, left : left + TILE]
     if foreign.all():
         return 0
-    distance = cv2.distanceTransform(foreign, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     height, width = inside.shape
-    distance = distance[top - first : top - first + height, left - start : left - start + width]
+    own = np.s_[top - first : top - first + height, left - start : left - start + width]
+    square = 2 * math.floor(radius / math.sqrt(2)) + 1  # lies within the circle, and settles most tiles
+    if not cv2.bitwise_and(cv2.erode(foreign, np.ones((square, square), dtype=np.uint8))[own], inside).any():
+        return cv2.countNonZero(inside)
+    distance = cv2.distanceTransform(foreign, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)[own]
     return int(np.count_nonzero((distance <= radius) & (inside > 0)))
 
 
@@ -151,7 +149,8 @@ def _islands(void: Mask, tiles: tuple[NDArray[np.intp], ...]) -> Iterator[Mask]:
 
 
 def _component_areas(void: Mask) -> Areas:
-    _, _, boxes, _ = cv2.connectedComponentsWithStats(void, connectivity=8)
+    # this algorithm takes a third of the time of the default one on sparse masks
+    _, _, boxes, _ = cv2.connectedComponentsWithStatsWithAlgorithm(void, 8, cv2.CV_32S, cv2.CCL_BBDT)
     return np.asarray(boxes[1:, cv2.CC_STAT_AREA], dtype=np.int64)
 
 

@@ -34,7 +34,7 @@ TESTING = (
 )
 PUBLISHED = "SoccerNet==0.2.0"
 """Holds the published evaluator of fouls, which needs none of what the package does."""
-ORACLES = ("monai", "kornia", "segmentation-models-pytorch", "timm")
+ORACLES = ("monai", "kornia", "segmentation-models-pytorch", "timm", "accelerate")
 
 nox.needs_version = ">=2024.10.9"
 nox.options.sessions = ["lint", "types", "tests"]

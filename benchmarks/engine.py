@@ -1,4 +1,4 @@
-"""What the training loop adds to a step of a model that costs nothing."""
+"""What the training loop adds to a step of a model that costs nothing, beside Accelerate's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from timing import Entry, Row, Settings, absolute, at_most
+from timing import Entry, Row, Settings, absolute, at_least, at_most, missing, ratio
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
@@ -122,19 +122,44 @@ def raw_loop(steps: int) -> float:
     return time.perf_counter() - started
 
 
+def accelerate_loop(steps: int) -> float:
+    """Return the seconds of the same epoch as Accelerate's documentation writes it; no loss is looked at."""
+    from accelerate import Accelerator  # type: ignore[import-not-found]
+
+    accelerator = Accelerator(cpu=True)
+    model, data = network(), loaders(steps)
+    optimizer = build_optimizer(param_groups(model, OPTIMIZER.lr, OPTIMIZER.weight_decay), OPTIMIZER)
+    model, optimizer, train = accelerator.prepare(model, optimizer, data.train)
+    started = time.perf_counter()
+    for batch in train:
+        with accelerator.accumulate(model):
+            accelerator.backward(F.cross_entropy(model(batch["x"]), batch["y"]))
+            optimizer.step()
+            optimizer.zero_grad()
+    return time.perf_counter() - started
+
+
 def overhead(settings: Settings) -> Iterator[Row]:
-    """Time per step that `fit` adds to the loop written out, same data, optimiser and loss."""
+    """Time per step that `fit`, and Accelerate, add to the same loop written out."""
     steps = 50 if settings.small else 1000
-    for loop in (engine_loop, raw_loop):
+    loops = {"engine": engine_loop, "raw loop": raw_loop}
+    peer = "Accelerate over a raw loop / engine over it"
+    if reason := missing("accelerate"):
+        yield Row(what=peer, unit="x", budget=at_least(5), skipped=reason)
+    else:
+        loops["Accelerate"] = accelerate_loop
+    for loop in loops.values():
         loop(steps)
-    pairs = []
+    times: dict[str, list[float]] = {name: [] for name in loops}
     for repeat in range(settings.repeats):
-        loops = (engine_loop, raw_loop) if repeat % 2 == 0 else (raw_loop, engine_loop)
-        times = {loop: loop(steps) / steps for loop in loops}
-        pairs.append((times[engine_loop], times[raw_loop]))
-    engine, raw = np.array(pairs).T
-    note = f"step {1e6 * np.median(engine):.0f} us, raw loop {1e6 * np.median(raw):.0f} us"
-    yield absolute("engine step over a raw loop", engine - raw, "us", at_most(50), note=note)
+        for name in list(loops)[:: 1 if repeat % 2 == 0 else -1]:
+            times[name].append(loops[name](steps) / steps)
+    seconds = {name: np.array(values) for name, values in times.items()}
+    added = {name: values - seconds["raw loop"] for name, values in seconds.items() if name != "raw loop"}
+    note = ", ".join(f"{name} {1e6 * np.median(values):.0f} us" for name, values in seconds.items())
+    yield absolute("engine step over a raw loop", added["engine"], "us", at_most(50), note=note)
+    if "Accelerate" in added:
+        yield ratio(peer, added, "Accelerate", "engine", at_least(5))
 
 
 ENTRIES: dict[str, Entry] = {"overhead": overhead}

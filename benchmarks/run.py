@@ -51,6 +51,7 @@ PACKAGES = (
     "monai",
     "kornia",
     "segmentation-models-pytorch",
+    "accelerate",
 )
 FAILED = 1
 WIDTHS = (50, 10, 20, 7, 7)

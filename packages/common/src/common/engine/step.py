@@ -144,7 +144,7 @@ class Optimization:
         """Return the gradient norm and the losses; the only place where a step waits for the device."""
         each_norm = list(torch._foreach_norm(gradients)) if gradients else []
         totals = [total for each in losses.totals.values() for total in each]
-        vector = torch.cat([torch.stack([*each_norm, *totals]).double(), torch.stack(list(norms.values()))])
+        vector = torch.stack([*each_norm, *totals, *norms.values()])  # float64, as the norms of `norms` are
         first, last = len(each_norm), len(each_norm) + len(totals)
         self.world.sum_([vector[first:last]])
         values = vector.tolist()

@@ -112,4 +112,5 @@ def accumulate(
 
 def _share(term: LossTerm, norm: Tensor) -> Tensor:
     """Return the derivative of the objective by a term's total."""
-    return (term.weight / norm.clamp_min(_TINY)).to(term.total.dtype)
+    share = norm.clamp_min(_TINY).reciprocal_()
+    return (share if term.weight == 1 else share.mul_(term.weight)).to(term.total.dtype)

@@ -168,7 +168,7 @@ def _write(path: Path, config: BenchConfig, rows: Sequence[tuple[str, Row]]) -> 
 
 
 def _versions() -> dict[str, str]:
-    installed = {dist.metadata["Name"].lower() for dist in metadata.distributions()}
+    installed = {dist.metadata["Name"].lower().replace("_", "-") for dist in metadata.distributions()}
     return {name: metadata.version(name) for name in PACKAGES if name in installed}
 
 

@@ -1,6 +1,14 @@
 """What every test may rely on."""
 
+import importlib.util
 import signal
+
+if importlib.util.find_spec("hypothesis"):  # the live session goes without
+    from hypothesis import HealthCheck, settings
+
+    # how fast a machine is decides nothing
+    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:

@@ -135,7 +135,7 @@ configs = st.builds(
 
 
 @given(config=configs)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_round_trip(config: Config, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.yaml"
     text = to_yaml(config)

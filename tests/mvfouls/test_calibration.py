@@ -63,7 +63,7 @@ def test_offsets_undo_the_prior():
     assert after > before + 0.05
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 4))
 def test_offsets_never_lose_and_no_single_change_gains(seed, size, classes):
     rng = np.random.default_rng(seed)

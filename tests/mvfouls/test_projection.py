@@ -110,7 +110,7 @@ def test_all_probability_on_what_is_dropped_becomes_uniform():
     np.testing.assert_allclose(found.os[0], [0.5, 1 / 6, 1 / 6, 1 / 6])
 
 
-@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.settings(max_examples=50)
 @hypothesis.given(
     arrays(np.float64, (3, 8), elements=st.floats(0, 1)),
     arrays(np.float64, (3, 5), elements=st.floats(0, 1)),

@@ -82,7 +82,7 @@ def test_soft_targets_equal_torch(seed: int) -> None:
         torch.testing.assert_close(found, expected, **TIGHT)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), smoothing=st.sampled_from([0.0, 0.1, 0.6]))
 def test_one_hot_soft_targets_equal_hard_ones(seed: int, smoothing: float) -> None:
     logits, target, weight = problem(seed)
@@ -104,7 +104,7 @@ def test_a_soft_label_of_zeros_is_ignored() -> None:
     assert cross_entropy(Z, torch.zeros_like(soft)) == 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1e3))
 def test_scaling_all_weights_changes_sums_only(seed: int, scale: float) -> None:
     logits, target, weight = problem(seed)

@@ -89,7 +89,7 @@ def test_without_focus_it_is_cross_entropy(reduction: str, weight: Tensor | None
     torch.testing.assert_close(smoothed, expected, **TIGHT)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     seed=st.integers(0, 10**6),
     gamma=st.sampled_from([0.0, 0.5, 1.0, 2.0, 2.5, 5.0]),

@@ -359,7 +359,7 @@ def test_weights_margins_and_priors_are_buffers() -> None:
     assert set(DiceLoss(weight=WEIGHT).state_dict()) == {"weight"}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), name=st.sampled_from(sorted(set(ALL) - {"binary_cross_entropy"})))
 def test_order_of_batch_and_pixels_does_not_matter(seed: int, name: str) -> None:
     logits, target = batch(seed)
@@ -368,7 +368,7 @@ def test_order_of_batch_and_pixels_does_not_matter(seed: int, name: str) -> None
     torch.testing.assert_close(loss(logits.flip(0, 3), target.flip(0, 2)), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), order=st.permutations(range(K)))
 def test_names_of_classes_do_not_matter(seed: int, order: list[int]) -> None:
     logits, target = batch(seed)
@@ -469,7 +469,7 @@ def test_step_losses_keep_precision_inputs_and_modules(name: str) -> None:
         assert torch.equal(copied(logits, target), expected)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), name=st.sampled_from(sorted(STEPS)), order=st.permutations(range(K)))
 def test_order_of_batch_and_classes_does_not_matter_to_step_losses(
     seed: int, name: str, order: list[int]

@@ -274,7 +274,7 @@ def test_older_logs_counted_rest_over_all_sequences() -> None:
         concatenated_segment_f1([digits("000")], [digits("0000")])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(a=st.text("abc", max_size=8), b=st.text("abc", max_size=8))
 def test_levenshtein_equals_the_recursion(a: str, b: str) -> None:
     def distance(i: int, j: int) -> int:

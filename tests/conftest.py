@@ -4,10 +4,9 @@ import importlib.util
 import signal
 
 if importlib.util.find_spec("hypothesis"):  # the live session goes without
-    from hypothesis import HealthCheck, settings
+    from hypothesis import settings
 
-    # how fast a machine is decides nothing
-    settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.register_profile("untimed", deadline=None)  # seconds belong in benchmarks
     settings.load_profile("untimed")
 
 

@@ -91,6 +91,18 @@ def test_an_unknown_entry_is_refused(run: ModuleType, capsys: pytest.CaptureFixt
     assert "library.rng, library.budget" in capsys.readouterr().err
 
 
+def test_a_part_replaces_no_results(
+    run: ModuleType, timing: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = timing.Row(what="x", unit="x", value=1.0)
+    monkeypatch.setattr(run, "RESULTS", tmp_path)
+    monkeypatch.setattr(run, "chosen", lambda only: {"library.rng": lambda settings: iter([row])})
+    assert run.main(["--only", "library"]) == 0
+    assert not list(tmp_path.iterdir())
+    assert run.main([]) == 0
+    assert len(list(tmp_path.glob("*.json"))) == 1
+
+
 def test_one_entry_runs_and_writes_json(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
     arguments = ["--only", "library", "--small", "--repeats", "2", "--json", str(path)]

@@ -220,3 +220,10 @@ def test_dropout_draws_anew_from_torch_s_own_seed_and_rests_in_evaluation():
     assert torch.equal(Dropout(0.0)(x), x)
     assert torch.equal(Dropout(1.0)(x), torch.zeros_like(x))
     assert Dropout(0.5)(x[:0]).shape == (0, 5)
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1 - 1e-6])
+def test_dropout_holds_at_rates_near_0_and_1(rate):
+    torch.manual_seed(0)
+    share = (Dropout(rate)(torch.ones(10_000)) == 0).double().mean().item()
+    assert abs(share - rate) < 1e-3

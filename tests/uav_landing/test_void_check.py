@@ -110,3 +110,11 @@ def test_no_void_gives_no_numbers():
     assert check.pixels == 0
     assert check.share_near_edge is None
     assert check.median_component is None
+
+
+@pytest.mark.parametrize(("down", "right", "near"), [(2, 2, 1), (3, 3, 0), (3, 0, 1), (4, 0, 0), (3, 1, 0)])
+def test_near_is_within_a_circle(down, right, near):
+    landing = np.full((300, 1280), 255, dtype=np.uint8)
+    landing[100, 700] = 2
+    landing[100 + down, 700 + right] = 0
+    assert void_pieces(landing).near == near

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.config import NOT_NEGATIVE, Parsed, Range, UserError, check, out_of_range
+from common.config import NOT_NEGATIVE, Parsed, Range, UserError, check, out_of_range, writing
 from common.engine.command import choose_device
 from common.engine.logging import Console
 from common.metrics.calibration import Calibration
@@ -67,12 +67,10 @@ def main(parsed: Parsed[EvaluateConfig]) -> int:
         console.raw(line)
     if content["thresholds"] is None and trained.file.best_thresholds is not None:
         console.raw("no F1 at thresholds: groups of training or validation are among these; see --split test")
-    try:
+    with writing(f"--out {config.out}"):
         config.out.mkdir(parents=True, exist_ok=True)
         path = config.out / "report.json"
         path.write_text(json.dumps(_finite(content), indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--out {config.out}: cannot be written: {error.strerror}") from error
     for trial in most_telling(judged, labels, SHOWN_TRIALS):
         name = f"{trial.index.video_id}_{trial.index.trial}.png"
         plot_ethogram(config.out / name, trial, labels, temperature=trained.temperature)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from common.config import Parsed, UserError
+from common.config import Parsed, writing
 from common.engine.logging import Console
 from rodent_behavior.config import DoctorConfig
 from rodent_behavior.data import index_settings, probe_video
@@ -26,8 +26,6 @@ def main(parsed: Parsed[DoctorConfig]) -> int:
     for line in found.lines():
         console.raw(line)
     if config.json is not None:
-        try:
+        with writing(f"--json {config.json}"):
             config.json.write_text(json.dumps(found.to_dict(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"--json {config.json}: cannot be written: {error.strerror}") from error
     return found.exit_code(config.strict)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.config import Parsed, Range, UserError, check, out_of_range
+from common.config import Parsed, Range, UserError, check, out_of_range, writing
 from common.engine.command import choose_device
 from common.engine.logging import Console
 from rodent_behavior.bouts import merge_short, read_min_bout
@@ -82,10 +82,8 @@ def main(parsed: Parsed[PredictConfig]) -> int:
     slot = config.trial_frames
     if slot is None:
         slot = int(trained.file.reading["trial_frames"])
-    try:
+    with writing(f"--out {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written: {error.strerror}") from error
     for name in sorted(found.recordings):
         given = trials.get(name, ())
         prediction = predict(trained, found, name, given, window=config.val_T, shortest=shortest)

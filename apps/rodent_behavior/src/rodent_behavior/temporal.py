@@ -55,15 +55,16 @@ class TimeConv(nn.Conv1d):
 class Dropout(nn.Dropout):
     """Dropout whose masks take 16 random bits an element on a CPU, where torch's own draws are slow.
 
-    The rate is rounded to 1 / 65536.
+    There the rate is rounded to 1 / 65536, unless that makes it 0 or 1.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p in (0, 1) or x.device.type != "cpu":
+        dropped = round(self.p * 2**16)
+        if not self.training or x.device.type != "cpu" or not 0 < dropped < 2**16:
             return super().forward(x)
         words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-        keep = bits >= round(self.p * 2**16) - 2**15
+        keep = bits >= dropped - 2**15
         return x * keep.to(x.dtype).mul_(1 / (1 - self.p))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from common.config import UserError
+from common.config import UserError, writing
 from rodent_behavior.export import Trained
 from rodent_behavior.live.dlc import model_bodyparts
 from rodent_behavior.live.model import image_features, open_stream
@@ -100,10 +100,8 @@ def open_sinks(config: LiveConfig) -> list[Sink]:
         except OSError as error:
             raise UserError(f"--udp {config.udp}: {error}") from error
     if config.events is not None:
-        try:
+        with writing(f"--events {config.events}"):
             sinks.append(JsonLinesSink(config.events))
-        except OSError as error:
-            raise UserError(f"--events {config.events}: cannot be written: {error.strerror}") from error
     return sinks
 
 
